@@ -1,0 +1,400 @@
+"Downloads by ModelScope's real client from the hub on loopback, with faults."
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from qwen_npu_tut.download import checked, download, explained, model_folder
+from qwen_npu_tut.hub import Corrupt, Cut, Fault, Hub, small_model
+from qwen_npu_tut.model import proved, read_record, record_file, verify
+from qwen_npu_tut.settings import Problem
+
+MODEL = "owner/Small-0.6B"
+SECOND = "model-00002-of-00002.safetensors"
+PROGRAM = f"""
+import sys
+from qwen_npu_tut.download import download
+from qwen_npu_tut.settings import Problem
+
+seen = set()
+def tell(event):
+    if event.kind not in seen: print(event.kind, event.text, flush=True)
+    seen.add(event.kind)
+
+try: print(download({MODEL!r}, endpoint=sys.argv[1], report=tell))
+except Problem as problem: sys.exit(print(problem.what) or 1)
+"""
+
+
+class Slow(Fault):
+    "A line with 5 MB/s, a quarter of a megabyte at a time."
+
+    def stream(self, path, start, blocks):
+        for block in blocks:
+            time.sleep(len(block) / 5e6)
+            yield block
+
+
+class Says(Fault):
+    "A listing that something was done to."
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def listing(self, entries): return self.change(entries)
+
+
+@pytest.fixture(autouse=True)
+def house(tmp_path, monkeypatch):
+    "A home of its own for the package and for everybody else."
+    monkeypatch.setenv("QWEN_NPU_HOME", str(tmp_path / "house"))
+    monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    (tmp_path / "user").mkdir()
+    return tmp_path / "house"
+
+
+@pytest.fixture
+def original(tmp_path): return small_model(tmp_path / "original")
+
+
+@pytest.fixture
+def script(tmp_path):
+    "Starts a download in a process of its own; prints what it is told, then the proof."
+    started = []
+
+    def start(hub, **environment):
+        started.append(subprocess.Popen([sys.executable, "-c", PROGRAM, hub], env=os.environ | environment, text=True,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None: process.kill()
+        process.communicate()
+
+
+def weights(folder): return sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+
+
+def sent_weights(hub): return sum(count for path, count in hub.sent.items() if path.endswith(".safetensors"))
+
+
+def same(one, other): return {file.name: file.read_bytes() for file in one.iterdir()} == {file.name: file.read_bytes() for file in other.iterdir()}
+
+
+def wait_for(what, seconds=10):
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def test_plain(original, house, tmp_path, capfd):
+    events = []
+    with Hub(original, MODEL) as hub: proof = download(MODEL, endpoint=hub.url, report=events.append)
+    folder = house / "models" / "owner--Small-0.6B"
+    assert proof and proof.folder == folder == model_folder(MODEL) and same(folder, original)
+    assert (proof.files, proof.bytes) == (5, sum(file.stat().st_size for file in original.iterdir()))
+    record = read_record(folder)
+    assert (record.model, record.source, record.revision, len(record.files)) == (MODEL, hub.url, "master", 5)
+    assert record_file(folder) == house / "models" / "records" / "owner--Small-0.6B.json"
+    for kind in ("downloading", "checking"):
+        done = [event.done for event in events if event.kind == kind]
+        assert done == sorted(done) and done[-1] == proof.bytes == events[-1].total
+    assert capfd.readouterr() == ("", "")
+    assert list((tmp_path / "user").iterdir()) == []  # the client kept its own things out of the user's home
+
+
+def test_again_asks_nobody_and_imports_nothing_heavy(original, script):
+    with Hub(original, MODEL) as hub: download(MODEL, endpoint=hub.url)
+    began = time.perf_counter()
+    assert download(MODEL, endpoint="http://127.0.0.1:9")
+    assert time.perf_counter() - began < 0.05
+    code = "import sys\nfrom qwen_npu_tut.download import download\nassert download(sys.argv[1])\nassert not {'modelscope_hub', 'requests', 'tqdm'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code, MODEL], check=True, timeout=20)
+
+
+def test_a_touched_folder_is_settled_without_the_hub(original):
+    with Hub(original, MODEL) as hub: folder = download(MODEL, endpoint=hub.url).folder
+    os.utime(folder / SECOND)
+    assert not proved(folder)
+    assert download(MODEL, endpoint="http://127.0.0.1:9") and proved(folder)
+
+
+def test_another_model_under_the_same_name_comes_when_asked_for(original):
+    with Hub(original, MODEL) as hub: folder = download(MODEL, endpoint=hub.url).folder
+    (original / "config.json").write_text('{"architectures": ["Other"]}')
+    with Hub(original, MODEL) as hub:
+        assert download(MODEL, endpoint=hub.url) and not hub.asked
+        assert download(MODEL, endpoint=hub.url, fresh=True) and set(hub.sent) == {"config.json"}
+    assert same(folder, original) and proved(folder)
+
+
+def test_json_has_its_five_keys(original):
+    (original / "config.json").unlink()
+    (original / SECOND).write_bytes(b"")
+    found = json.loads(json.dumps(verify(original).asdict()))
+    assert found == {"folder": str(original), "whole": False, "files": 4, "bytes": found["bytes"], "missing": ["config.json"],
+                     "bad": [{"file": SECOND, "why": "It has 0 bytes, too few for the header it announces."}]}
+
+
+def test_cut_and_resumed_to_the_byte(original):
+    with Hub(original, MODEL, Cut(after=1_234_567)) as hub: assert download(MODEL, endpoint=hub.url)
+    assert [start for _, _, start in hub.asked if start] == [1_234_567]
+    assert sent_weights(hub) == weights(original)
+
+
+def test_killed_and_finished(original, house, script):
+    folder = house / "models" / "owner--Small-0.6B"
+    with Hub(original, MODEL, Slow()) as hub:
+        process = script(hub.url)
+        wait_for(lambda: sent_weights(hub) > 2_000_000)
+        process.kill()
+        process.wait()
+    assert read_record(folder) is None and not proved(folder)
+    held = weights(folder) + sum(file.stat().st_size for file in folder.glob("*.safetensors.incomplete"))
+    assert 0 < held < weights(original)
+    with Hub(original, MODEL) as hub: assert download(MODEL, endpoint=hub.url)
+    assert sent_weights(hub) == weights(original) - held and same(folder, original)
+
+
+def test_ctrl_c_stops_at_once_and_keeps_what_came(original, house, script):
+    with Hub(original, MODEL, Slow()) as hub:
+        process = script(hub.url)
+        wait_for(lambda: sent_weights(hub) > 1_000_000)
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        _, errors = process.communicate(timeout=10)
+    assert time.monotonic() - began < 2 and "KeyboardInterrupt" in errors
+    assert list((house / "models" / "owner--Small-0.6B").glob("*.incomplete"))
+
+
+def test_two_at_once(original, script):
+    with Hub(original, MODEL, Slow()) as hub:
+        first = script(hub.url)
+        wait_for(lambda: hub.asked)
+        second = script(hub.url)
+        outputs = [process.communicate(timeout=30)[0] for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0) and all("is whole: 5 files" in output for output in outputs)
+    assert f"waiting {first.pid}" in outputs[1]
+    assert sent_weights(hub) == weights(original)
+
+
+def test_corrupt_always(original, house):
+    spoils = Corrupt(at=2_000_000, pattern=SECOND)
+    with Hub(original, MODEL, spoils) as hub, pytest.raises(Problem, match=f"{SECOND} of {MODEL} arrived several times"):
+        download(MODEL, endpoint=hub.url)
+    folder = house / "models" / "owner--Small-0.6B"
+    assert not (folder / SECOND).exists() and read_record(folder) is None and not proved(folder)
+    with Hub(original, MODEL) as healed: assert download(MODEL, endpoint=healed.url)
+    assert set(healed.sent) == {SECOND}
+
+
+def row(**changes):
+    return lambda entries: [entry | (changes if entry["Path"] == SECOND else {}) for entry in entries]
+
+
+@pytest.mark.parametrize("change, sentence", [
+    (lambda entries: entries + [entries[0] | {"Path": "../evil"}], "'../evil', which would be written outside"),
+    (lambda entries: entries + [entries[0] | {"Path": "/tmp/evil-by-listing"}], "which would be written outside"),
+    (lambda entries: entries + [entries[0] | {"Path": "a/../../../evil"}], "which would be written outside"),
+    (lambda entries: entries + [entries[0] | {"Path": "..\\evil"}], "which would be written outside"),
+    (lambda entries: [], "lists no files"),
+    (lambda entries: [{"Path": "deeper", "Type": "tree"}], "lists no files"),
+    (row(Sha256=None), "without a SHA-256"),
+    (row(Sha256="abc"), "without a SHA-256"),
+    (row(Size=None), "a size that cannot be true"),
+    (row(Size=-1), "a size that cannot be true"),
+    (lambda entries: entries + entries[:1], "lists a file of owner/Small-0.6B twice"),
+    (lambda entries: "<html>", "something that is not a listing"),
+])
+def test_a_listing_that_is_not_trusted_writes_nothing(original, house, tmp_path, change, sentence):
+    with Hub(original, MODEL, Says(change)) as hub, pytest.raises(Problem) as problem:
+        download(MODEL, endpoint=hub.url)
+    assert sentence in problem.value.what and problem.value.fix
+    assert not (house / "models" / "owner--Small-0.6B").exists() and not hub.asked
+    assert not list(tmp_path.rglob("*evil*")) and not Path("/tmp/evil-by-listing").exists()
+
+
+@pytest.mark.parametrize("gone, sentence", [(SECOND, SECOND), ("config.json", "config.json"), ("tokenizer.json", "tokenizer.json"),
+                                            ("model.safetensors.index.json", "model.safetensors")])
+def test_a_listing_that_cannot_be_whole_costs_no_weights(original, gone, sentence):
+    forgets = Says(lambda entries: [entry for entry in entries if entry["Path"] != gone])
+    with Hub(original, MODEL, forgets) as hub, pytest.raises(Problem, match=f"listing of {MODEL} lacks {sentence}"):
+        download(MODEL, endpoint=hub.url)
+    assert sent_weights(hub) == 0 and not proved(model_folder(MODEL))
+
+
+def test_an_index_that_points_outside(original):
+    (original / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../../secret.safetensors"}}))
+    with Hub(original, MODEL) as hub, pytest.raises(Problem, match="index.json cannot be used"):
+        download(MODEL, endpoint=hub.url)
+
+
+def test_a_hub_whose_hashes_are_right_and_whose_model_is_not(original):
+    os.truncate(original / SECOND, 1000)
+    with Hub(original, MODEL) as hub, pytest.raises(Problem, match=f"{SECOND}: It has 1000 bytes, and its header describes 3000"):
+        download(MODEL, endpoint=hub.url)
+    assert read_record(model_folder(MODEL)) is None
+
+
+def test_unknown_model_and_revision(original):
+    with Hub(original, "owner/another") as hub, pytest.raises(Problem, match=f"does not know {MODEL}"):
+        download(MODEL, endpoint=hub.url)
+        with pytest.raises(Problem, match="does not know owner/another"): download("owner/another", endpoint=hub.url, revision="v9")
+
+
+def test_nobody_answers(script):
+    process = script("http://user:secret@127.0.0.1:9", MODELSCOPE_REPO_TREE_PAGE_MAX_ATTEMPTS="1")
+    output, errors = process.communicate(timeout=20)
+    assert process.returncode == 1 and "http://127.0.0.1:9 cannot be reached" in output and "secret" not in output + errors
+
+
+def test_a_proxy_is_not_asked_for_a_hub_on_this_machine(original, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"): monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with Hub(original, MODEL) as hub: assert download(MODEL, endpoint=hub.url)
+    assert "no_proxy" not in os.environ
+
+
+def mounted(path, options):
+    path.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", path]
+    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode: pytest.skip("tmpfs cannot be mounted here")
+
+
+def test_no_room_is_said_before_a_byte(original, tmp_path):
+    disk = tmp_path / "disk"
+    mounted(disk, "size=2m")
+    try:
+        with Hub(original, MODEL) as hub, pytest.raises(Problem, match="6.0 MB are still to come and .* has room for 2.1 MB"):
+            download(MODEL, to=disk / "model", endpoint=hub.url)
+        assert not hub.asked
+    finally: subprocess.run(["umount", disk], check=False)
+
+
+def test_a_disk_that_fills_on_the_way(original, tmp_path):
+    disk = tmp_path / "disk"
+    mounted(disk, "size=8m")
+
+    class Fills(Fault):
+        def stream(self, path, start, blocks):
+            if self.strikes(path): (disk / "somebody else").write_bytes(bytes(5_000_000))
+            return blocks
+
+    try:
+        with Hub(original, MODEL, Fills("*.safetensors", times=1)) as hub, pytest.raises(Problem, match="The disk is full"):
+            download(MODEL, to=disk / "model", endpoint=hub.url)
+        assert read_record(disk / "model") is None and not proved(disk / "model")
+        (disk / "somebody else").unlink()
+        with Hub(original, MODEL) as hub: assert download(MODEL, to=disk / "model", endpoint=hub.url)
+        assert sent_weights(hub) < weights(original)
+    finally: subprocess.run(["umount", disk], check=False)
+
+
+def test_a_target_that_cannot_be_written(original, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with Hub(original, MODEL) as hub, pytest.raises(Problem, match="cannot be written to: Not a directory"):
+        download(MODEL, to=tmp_path / "file" / "model", endpoint=hub.url)
+        disk = tmp_path / "disk"
+        mounted(disk, "ro")
+        try:
+            with pytest.raises(Problem, match="cannot be written to: Read-only file system"): download(MODEL, to=disk / "model", endpoint=hub.url)
+        finally: subprocess.run(["umount", disk], check=False)
+    assert not hub.asked
+
+
+def test_a_house_that_cannot_be_written(original, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("QWEN_NPU_HOME", str(tmp_path / "file"))
+    with pytest.raises(Problem, match="cannot be used"): download(MODEL, endpoint="http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("name", ["config.json", f"{SECOND}.incomplete"])
+def test_a_symbolic_link_is_not_followed(original, tmp_path, name):
+    victim, target = tmp_path / "victim", tmp_path / "target"
+    victim.write_text("mine")
+    target.mkdir()
+    (target / name).symlink_to(victim)
+    with Hub(original, MODEL) as hub, pytest.raises(Problem, match="is a symbolic link"):
+        download(MODEL, to=target, endpoint=hub.url)
+    assert victim.read_text() == "mine" and not hub.asked
+
+
+def test_a_folder_elsewhere_has_a_record_of_its_own(original, tmp_path, house):
+    with Hub(original, MODEL) as hub: assert download(MODEL, to=tmp_path / "mine", endpoint=hub.url) and proved(tmp_path / "mine")
+    assert not (house / "models" / "owner--Small-0.6B").exists() and same(tmp_path / "mine", original)
+    assert record_file(tmp_path / "mine") != record_file(tmp_path / "deeper" / "mine")
+    moved = (tmp_path / "mine").rename(tmp_path / "other")
+    assert read_record(moved) is None and proved(moved)  # a folder of one's own: the layout has to do
+
+
+@pytest.mark.parametrize("hurt, whole_file", [
+    (lambda file: os.truncate(file, 1000), "It has 1000 bytes instead of"),
+    (lambda file: file.write_bytes(file.read_bytes()[:-1] + b"\1"), "Its content is not what it was"),
+    (lambda file: file.unlink(), "It is missing"),
+])
+def test_a_file_hurt_afterwards_is_named_and_fetched_alone(original, hurt, whole_file):
+    with Hub(original, MODEL) as hub: folder = download(MODEL, endpoint=hub.url).folder
+    hurt(folder / SECOND)
+    assert not proved(folder) and whole_file in str(verify(folder))
+    with Hub(original, MODEL) as hub: assert download(MODEL, endpoint=hub.url)
+    assert set(hub.sent) == {SECOND} and same(folder, original)
+
+
+def test_a_torn_record_counts_as_none(original):
+    with Hub(original, MODEL) as hub: folder = download(MODEL, endpoint=hub.url).folder
+    for torn in ("", "[]", "{", '{"files": [{"path": 1}]}', '{"model": "a"}', "\0"):
+        record_file(folder).write_text(torn)
+        assert read_record(folder) is None and not proved(folder)
+    with Hub(original, MODEL) as hub: assert download(MODEL, endpoint=hub.url)
+    assert not hub.sent  # everything was there; only the proof was made again
+
+
+@pytest.mark.parametrize("gone", ["config.json", "tokenizer.json", SECOND])
+def test_a_folder_of_ones_own(original, gone):
+    assert download(str(original)) == proved(original)
+    (original / gone).unlink()
+    with pytest.raises(Problem, match=f"{gone}: It is missing"): download(str(original))
+
+
+def test_from_a_folder(original, tmp_path, house):
+    blobs = tmp_path / "blobs"
+    original.rename(blobs)
+    original.mkdir()
+    for file in blobs.iterdir(): (original / file.name).symlink_to(file)  # as Hugging Face's cache has it
+    proof = download(MODEL, source=original)
+    assert proof and same(proof.folder, blobs) and not any(file.is_symlink() for file in proof.folder.iterdir())
+    (blobs / "config.json").unlink()
+    with pytest.raises(Problem, match="config.json: It is missing"): download("owner/other", source=original)
+    assert not (house / "models" / "owner--other").exists()
+    with pytest.raises(Problem, match="There is no folder"): download("owner/third", source=tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("model", ["Qwen3-8B", "../../etc/passwd", "a/b/c", "/no/such/folder", "", "a/..", "a b/c", "~/nothing", "~nobody-here/x",
+                                   "a/" + "b" * 5000 + "/c", "a\0b"])
+def test_neither_folder_nor_id(model):
+    with pytest.raises(Problem, match="neither a folder nor a model's id") as problem: download(model)
+    assert problem.value.code == 2
+
+
+def test_every_failure_has_words():
+    import modelscope_hub as hub
+    def words(error): return explained(error, "a/b", "http://hub").what
+    assert "arrived empty" in words(hub.FileIntegrityError("Hash mismatch for x: expected abc..., got e3b0c44298fc1c14..."))
+    assert "arrived empty" in words(hub.FileSizeMismatchError("Server announced 0 bytes for x but the repository lists 12 bytes"))
+    assert "x of a/b arrived several times" in words(hub.FileDownloadError("1 of 2", failed_files={"x": hub.FileIntegrityError("Hash mismatch")}))
+    assert "does not let us read" in words(hub.PermissionDeniedError("no", status_code=403))
+    assert "HTTP 503" in words(hub.ServerError("busy", status_code=503))
+    assert "cannot be reached" in words(hub.NetworkError("下载失败"))
+    assert "The disk is full" in words(OSError(28, "No space left on device"))
+    assert "client failed at a/b: NameError" in words(NameError("x"))
+    assert "could not be written" in words(OSError(30, "Read-only file system"))
+    with pytest.raises(Problem, match="written outside"): checked([SimpleNamespace(path="a/../..", size=1, sha256="0" * 64)], "a/b")
