@@ -1,0 +1,30 @@
+#!/bin/sh
+# Finds a Python that fits and lets it make .venv:   sh tools/environment.sh package|dev
+# Each candidate is really run: a name on PATH may be a shim that only prints an error.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+fits='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))'
+whole='import ensurepip, venv'
+without_venv=
+part=${1:-}
+if [ -n "${PYTHON:-}" ]; then set -- "$PYTHON"; else set -- .venv/bin/python .venv/Scripts/python python3.12 python3.11 python3 python; fi
+for candidate; do
+    command -v "$candidate" >/dev/null 2>&1 || continue
+    "$candidate" -c "$fits" >/dev/null 2>&1 || continue
+    if "$candidate" -c "$whole" >/dev/null 2>&1; then exec "$candidate" tools/environment.py "$part"; fi
+    without_venv=${without_venv:-$candidate}
+done
+
+if [ -n "$without_venv" ]; then
+    version=$("$without_venv" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    echo "Python $version is here, but its venv module is not whole: on Debian and Ubuntu, apt-get install python$version-venv puts it there; then run the same command again." >&2
+    exit 1
+fi
+case $(uname -s 2>/dev/null) in
+    Darwin) how="brew install python@3.12" ;;
+    Linux) how="apt-get install python3.11 python3.11-venv (Debian 12), dnf install python3.11 (openEuler, RHEL)" ;;
+    *) how="the installer of python.org" ;;
+esac
+echo "Python 3.11 or 3.12 is needed and ${PYTHON:+PYTHON=}${PYTHON:-none of python3.12, python3.11, python3} is not one that runs. Get one by: $how; or conda create -n py312 python=3.12; or uv python install 3.12; then name it: make up PYTHON=/path/to/python3.12" >&2
+exit 1
