@@ -44,9 +44,8 @@ def key_of(
     try: return json.loads(key_file(record).read_text(encoding="utf8").partition(":")[2])
     except (OSError, ValueError): return None
 
-# %% ../nbs/lib/access.ipynb #88a24358
+# %% ../nbs/lib/access.ipynb #eb8865e8
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_NO_KEY_FILE = ("0.5.3rc0",)  # SGLang without --config: read in that release's server_args.py
 
 def is_loopback(
     host: str,  # an address or a name
@@ -63,7 +62,7 @@ def refuse_unsafe(
     if not re.fullmatch(r"[\w-][\w.-]*", settings.server, re.ASCII): raise Problem(f"{settings.server!r} cannot name a server.", "Use letters, digits, dots and dashes.", code=2)
     if settings.api_key and not re.fullmatch(r"[!-,.-~][!-~]*", settings.api_key):
         raise Problem("The key has a space, a line end or a letter outside ASCII in it, or begins with a dash.", "Take another key: such a one cannot be sent in a request's header.", code=2)
-    if settings.api_key and stack.version("sglang") in _NO_KEY_FILE:
+    if settings.api_key and "--config" in stack.lacks:
         raise Problem(f"SGLang {stack.version('sglang')} takes a key only as an argument, which would show it in the process list and in the log.",
                       "Serve on 127.0.0.1 without a key, and let an ssh tunnel or a reverse proxy ask for one.")
     if not settings.api_key and not is_loopback(settings.host):

@@ -55,7 +55,7 @@ def read_lock(
         pins[name.strip()] = version.strip()
     return pins
 
-# %% ../nbs/02_install.ipynb #8a068993
+# %% ../nbs/02_install.ipynb #5b60a63c
 def torch_index(
     wanted: Stack,          # names the index and torch's version
     seconds: float = 3.0,   # how long to wait for an answer
@@ -65,9 +65,9 @@ def torch_index(
     chosen = os.environ.get("QWEN_NPU_TORCH_INDEX")
     if chosen is not None: return chosen
     try:
-        with opener(f"{wanted.torch_index}/torch/", timeout=seconds) as answer: page = answer.read(4_000_000).decode("utf8", "replace")
+        with opener(f"{wanted.indexes['torch']}/torch/", timeout=seconds) as answer: page = answer.read(4_000_000).decode("utf8", "replace")
     except (OSError, ValueError): return ""
-    return wanted.torch_index if re.search(rf"torch-{re.escape(wanted.version('torch'))}(%2B|\+)cpu-", page) else ""
+    return wanted.indexes["torch"] if re.search(rf"torch-{re.escape(wanted.version('torch'))}(%2B|\+)cpu-", page) else ""
 
 # %% ../nbs/02_install.ipynb #7fed3721
 def environment_step(

@@ -66,7 +66,7 @@ def clone_step(
                 ("git", "clone", "--depth", "1", "--recurse-submodules", "--shallow-submodules", "--branch", tag, address, str(folder)),
                 TagProof(folder, tag), guide=f"git clone {address}")
 
-# %% ../nbs/03_kernels.ipynb #b1db67ae
+# %% ../nbs/03_kernels.ipynb #fcc3ef94
 def npu_steps(
     machine: Machine,            # what was found
     wanted: Stack,               # an NPU stack
@@ -78,8 +78,9 @@ def npu_steps(
     pins = [f"{package}=={wanted.version(package)}" for package in ("torch", "torchvision", "torch-npu", "numpy")]
     building = {**environment, "PATH": f"{engine_python(name).parent}:{environment.get('PATH', '')}",
                 "LD_LIBRARY_PATH": f"{environment.get('ASCEND_HOME_PATH', '')}/runtime/lib64/stub:{environment.get('LD_LIBRARY_PATH', '')}"}
-    index = ("--extra-index-url", wanted.triton_index) if wanted.triton_index else ()
-    meant, read = sglang / "python" / wanted.pyproject, sglang / "python" / "pyproject.toml"
+    index = ("--extra-index-url", wanted.indexes["triton"]) if "triton" in wanted.indexes else ()
+    file, extra = wanted.npu_file
+    meant, read = sglang / "python" / file, sglang / "python" / "pyproject.toml"
     return [
         Step("triton-ascend", "SGLang imports triton at its start; the ordinary one is for other chips.",
              pip_install(name, *index, f"triton-ascend=={wanted.version('triton-ascend')}", *pins), PackagesProof(site, {"triton-ascend": wanted.version("triton-ascend")})),
@@ -92,7 +93,7 @@ def npu_steps(
         Step("sglang file", "The release keeps what an NPU needs in a second file.", ("cp", str(meant), str(read)),
              CommandProof(("cmp", "-s", str(meant), str(read)))),
         Step("sglang", "With torch, torch_npu and numpy named again, so that pip cannot trade them.",
-             pip_install(name, "-e", f"{sglang / 'python'}[{wanted.extra}]", *pins), PackagesProof(site, {"sglang": "", **{pin.split("==")[0]: pin.split("==")[1] for pin in pins}}),
+             pip_install(name, "-e", f"{sglang / 'python'}[{extra}]", *pins), PackagesProof(site, {"sglang": "", **{pin.split("==")[0]: pin.split("==")[1] for pin in pins}}),
              "pip install -e python[srt_npu]", environment),
     ]
 
@@ -107,8 +108,8 @@ def packages_step(
                 pip_install(wanted.name, "--no-deps", *(f"{package}=={pin}" for package, pin in pins.items() if package not in ("torch", "torchvision"))),
                 PackagesProof(site_packages(wanted.name, machine), pins), guide="pip install -e python[srt_npu]")
 
-# %% ../nbs/03_kernels.ipynb #69cd7b29
-FOR_THE_ENGINE = ("__init__.py", "cpu_platform.py", "tutor.py", "teaching/*")
+# %% ../nbs/03_kernels.ipynb #39f3240e
+FOR_THE_ENGINE = ("__init__.py", "cpu_platform.py", "tutor.py", "course.py", "teaching/*")
 
 def plugin_files() -> dict[str, bytes]:
     "The files that the engine gets, by their place in site-packages; the last two describe them to importlib.metadata."
@@ -150,7 +151,7 @@ def plugin_step(
     proof = FileProof(site / f"qwen_npu_tut-{version('qwen_npu_tut')}.dist-info" / "RECORD", record_of(plugin_files()))
     return Step("plugin", "It tells SGLang how to serve on a plain processor; unnamed, it never answers.", (sys.executable, "-c", LAYING, str(site)), proof)
 
-# %% ../nbs/03_kernels.ipynb #2f39712f
+# %% ../nbs/03_kernels.ipynb #50fd1d88
 def installation(
     machine: Machine,      # what was found
     wanted: Stack,         # what it shall have
@@ -159,7 +160,7 @@ def installation(
     "The plan that takes a machine to an engine; `Problem` where the stack is refused or CANN is not there."
     if wanted.refused: raise Problem(f"The stack {wanted.name} is a record of what does not fit. {wanted.refused}", "Name another with --stack; `qwen-npu stack list` shows them.")
     if index is None:  # an index is asked only where torch is still to come
-        done = [known for known in ("", wanted.torch_index) if not torch_step(machine, wanted, known).proof.gap()]
+        done = [known for known in ("", wanted.indexes["torch"]) if not torch_step(machine, wanted, known).proof.gap()]
         index = done[0] if done else torch_index(wanted)
     first = [environment_step(machine, wanted), torch_step(machine, wanted, index)]
     if not wanted.needs_npu: return [*first, packages_step(machine, wanted), plugin_step(machine, wanted)]

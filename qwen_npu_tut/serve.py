@@ -236,7 +236,7 @@ def _claimed_by(port: int, record: str) -> Server | None:
     others = (find(file.stem) for file in _file(record).parent.glob("*.json") if file.stem != record)
     return next((other for other in others if other and urlsplit(other.url).port == port), None)
 
-# %% ../nbs/05_serve.ipynb #e378c9b1
+# %% ../nbs/05_serve.ipynb #b78133f2
 def start(
     settings: Settings,                                        # what a person chose
     stack: Stack,                                              # whose engine serves
@@ -257,9 +257,10 @@ def start(
             chosen = replace(settings, port=free_port(settings.host, settings.port))
             quiet = hand_over_key(chosen)
             server = _launch(chosen, launch_line(chosen, folder, stack, interpreter), launch_environment(stack, environment) | quiet, folder)
+        serving = server.ready  # a server that was ready before is left alone, whatever happens here
         try: wait_ready(server, report, timeout)
         except BaseException:  # Ctrl-C too: nobody is to wonder later what still loads
-            stop(server, grace=3)
+            if not serving: stop(server, grace=3)
             raise
         return server
 

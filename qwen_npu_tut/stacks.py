@@ -22,7 +22,7 @@ class Pin:
     date: str
     proof: str
 
-# %% ../nbs/lib/stacks.ipynb #53be930e
+# %% ../nbs/lib/stacks.ipynb #848f4191
 @dataclass(frozen=True)
 class Stack:
     "A set of versions that go together, and what follows from it."
@@ -39,24 +39,20 @@ class Stack:
     launch: tuple[str, ...]           # its own part of the launch line
     pins: Mapping[str, Pin]
     environment: Mapping[str, str] = field(default_factory=dict)  # set for the server's process
-    torch_index: str = ""             # a package index with CPU builds of torch
-    triton_index: str = ""            # a further index for triton-ascend
+    indexes: Mapping[str, str] = field(default_factory=dict)      # "torch": an index with CPU builds; "triton": one with triton-ascend
     cann_roots: tuple[str, ...] = ()  # where its CANN lies, the likeliest first
-    pyproject: str = ""               # the file in SGLang's python/ folder that is meant for NPUs
-    extra: str = ""                   # the extra of that file
+    npu_file: tuple[str, ...] = ()    # the file in SGLang's python/ folder that is meant for NPUs, and its extra
     kernel_target: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # series to build.sh's arguments
     download_bytes: Mapping[str, int] = field(default_factory=dict)  # architecture to bytes fetched by install
     disk_bytes: Mapping[str, int] = field(default_factory=dict)      # architecture to bytes on disk afterwards
+    lacks: tuple[str, ...] = ()       # options that its SGLang does not have yet
     refused: str = ""                 # why `install` declines it
 
     def version(self, package: str) -> str:
         "The pinned version of a package; KeyError if the stack has none."
         return self.pins[package].version
-
     @property
-    def needs_npu(self) -> bool:
-        "Whether it is of use only with an NPU."
-        return bool(self.series)
+    def needs_npu(self) -> bool: return bool(self.series)
 
 # %% ../nbs/lib/stacks.ipynb #0124dea1
 def _frozen(value: object) -> object:

@@ -1,0 +1,120 @@
+"The command as a shell sees it: one sentence and an exit code for each thing that can be wrong."
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from qwen_npu_tut import cli, walk
+from qwen_npu_tut.check import read_machine
+from qwen_npu_tut.host import Host
+
+COMMANDS = ["up", "down", "check", "plan", "install", "remove", "download", "verify", "serve", "status", "logs", "stop", "chat", "stack"]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    "Call the command in this process with a home of its own; gives exit code, stdout and stderr."
+    monkeypatch.setenv("QWEN_NPU_HOME", str(tmp_path / "home"))
+    for name in ("MODEL", "PORT", "STACK", "SERVER", "HOST", "API_KEY"): monkeypatch.delenv(f"QWEN_NPU_{name}", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["qwen-npu", *words])
+        with pytest.raises(SystemExit) as ended: cli.main()
+        return ended.value.code, *capsys.readouterr()
+    return call
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    "Let the command see another machine than this one."
+    def become(**differences):
+        seen = replace(read_machine(Host()), **differences)
+        monkeypatch.setattr(walk, "read_machine", lambda host: seen)
+    return become
+
+
+def test_help_lists_every_command(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    assert [name for name in COMMANDS if f"  {name} " not in out] == []
+
+
+@pytest.mark.parametrize("words", [("chek",), ("up", "--prot", "1"), ("plan", "--format", "xml"), ("check", "--stack", "cann-1"), ("serve", "--port", "70000")])
+def test_wrong_usage_is_2_and_says_what_to_do(run, words):
+    code, out, err = run(*words)
+    assert (code, out) == (2, "") and len(err.strip().splitlines()) >= 2
+
+
+@pytest.mark.parametrize("differences, sentence", [
+    (dict(system="Darwin"), "SGLang serves on Linux"),
+    (dict(python="3.13"), "Python 3.11 or 3.12 is needed"),
+    (dict(glibc="2.28"), "glibc 2.34 or newer is needed"),
+    (dict(architecture="riscv64"), "has packages for x86_64 and aarch64"),
+    (dict(disk_bytes=1_000_000_000), "QWEN_NPU_HOME"),
+])
+def test_up_refuses_an_unfit_machine_before_it_writes(run, machine, tmp_path, differences, sentence):
+    machine(npus=(), **differences)
+    code, _, err = run("up")
+    assert code == 1 and sentence in err and "Traceback" not in err
+    assert not (tmp_path / "home").exists()
+
+
+def test_errors_are_json_where_json_was_asked_for(run):
+    code, out, err = run("stack", "show", "cann-1", "--json")
+    assert (code, err) == (2, "") and set(json.loads(out)["error"]) == {"what", "fix"}
+
+
+def test_check_reports_this_machine(run, machine):
+    machine(npus=("A2",) * 8, device_nodes=0, container=True, python="3.11", architecture="aarch64")
+    code, out, _ = run("check", "--json")
+    report = json.loads(out)
+    assert code == 1 and report["stack"] == "cann-9.0"
+    assert [each["id"] for each in report["findings"] if each["level"] == "block"] == ["device-nodes"]
+    assert all(each["fix"] for each in report["findings"] if each["level"] != "ok")
+
+
+def test_plan_touches_nothing(run, tmp_path):
+    code, out, _ = run("plan", "--stack", "cpu", "--format", "json")
+    steps = json.loads(out)
+    assert code == 0 and [step["name"] for step in steps] == ["environment", "torch", "packages", "plugin"]
+    assert not any(step["done"] for step in steps) and not (tmp_path / "home").exists()
+
+
+def test_the_guide_is_refused_with_its_reason(run, machine):
+    machine(npus=("A2",))
+    code, _, err = run("install", "--stack", "guide")
+    assert code == 1 and "CUDA build" in err and "cann-8.2" in err
+
+
+def test_nothing_runs_and_nothing_is_there(run):
+    assert run("status")[0] == 1
+    assert run("stop")[1].strip() == "No server was running."
+    assert run("logs")[0] == 1
+    assert "qwen-npu up" in run("chat", "hello")[2]
+    assert run("remove", "--yes", "--stack", "cpu")[0] == 1
+
+
+def test_a_folder_that_is_no_model(run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, out, _ = run("verify", str(tmp_path / "empty"), "--json")
+    assert code == 1 and json.loads(out)["whole"] is False and "config.json" in json.loads(out)["missing"]
+
+
+def test_settings_file_with_a_typing_error(run, tmp_path):
+    (tmp_path / "qwen-npu.toml").write_text("prot = 31000\n")
+    code, _, err = run("status")
+    assert code == 2 and "'prot'" in err and "Known settings" in err
+
+
+def test_control_c_is_130(monkeypatch, run):
+    def interrupted(**given): raise KeyboardInterrupt
+    monkeypatch.setattr(walk, "choose", interrupted)
+    assert run("plan")[0] == 130
+
+
+def test_a_reader_that_goes_away_is_no_traceback():
+    done = subprocess.run(["bash", "-c", f"{sys.executable} -c 'from qwen_npu_tut.cli import main; main()' stack list | head -1"], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
