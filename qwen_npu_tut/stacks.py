@@ -22,7 +22,7 @@ class Pin:
     date: str
     proof: str
 
-# %% ../nbs/lib/stacks.ipynb #848f4191
+# %% ../nbs/lib/stacks.ipynb #9b6132b7
 @dataclass(frozen=True)
 class Stack:
     "A set of versions that go together, and what follows from it."
@@ -47,7 +47,6 @@ class Stack:
     disk_bytes: Mapping[str, int] = field(default_factory=dict)      # architecture to bytes on disk afterwards
     lacks: tuple[str, ...] = ()       # options that its SGLang does not have yet
     refused: str = ""                 # why `install` declines it
-
     def version(self, package: str) -> str:
         "The pinned version of a package; KeyError if the stack has none."
         return self.pins[package].version

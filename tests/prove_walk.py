@@ -27,12 +27,12 @@ def walk_home(tmp_path_factory):
 
 
 def in_session(leader: int) -> list[int]:
-    "The processes of a server: they share the launcher's session."
+    "The living processes of a server: they share the launcher's session. One that has ended and was not yet fetched by its parent does not count."
     found = []
-    for pid in psutil.pids():
+    for process in psutil.process_iter():
         try:
-            if os.getsid(pid) == leader: found.append(pid)
-        except OSError: pass
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE: found.append(process.pid)
+        except (OSError, psutil.Error): pass
     return found
 
 
