@@ -50,10 +50,11 @@ def launch_environment(
     stack: Stack,                            # its variables come last
     base: Mapping[str, str] | None = None,   # on an NPU: what CANN's scripts set; this process's environment if None
 ) -> dict[str, str]:
-    "The server's environment: the base without what is ours, no proxy to this machine, no hub, and the stack's variables."
+    "The server's environment: the base without what is ours, no proxy to this machine, no hub, its cache in our folder, and the stack's variables."
     kept = {name: value for name, value in (os.environ if base is None else base).items() if not name.startswith("QWEN_NPU_") and name != "MPLBACKEND"}
     direct = ",".join(dict.fromkeys([*filter(None, kept.get("no_proxy", kept.get("NO_PROXY", "")).split(",")), *LOOPBACK]))
-    return {**kept, "no_proxy": direct, "NO_PROXY": direct, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", **stack.environment}
+    ours = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "SGLANG_CACHE_DIR": str(home() / "cache" / "sglang")}
+    return {**kept, "no_proxy": direct, "NO_PROXY": direct, **ours, **stack.environment}
 
 # %% ../nbs/05_serve.ipynb #8b634b0d
 READY = "The server is fired up and ready to roll!"  # SGLang logs it after its own warm-up request

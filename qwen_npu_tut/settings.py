@@ -40,9 +40,10 @@ def home(
 def shown(
     path: Path | str,  # any path
 ) -> str:              # the path as a person would type it
-    "A path for messages: what lies below `home()` begins with `$QWEN_NPU_HOME`, what lies below the user's folder with `~`."
+    "A path for messages: below `home()` it begins with `$QWEN_NPU_HOME` where that is set, below the user's folder with `~`."
     path = Path(path)
-    for folder, sign in ((home(), "$QWEN_NPU_HOME"), (Path.home(), "~")):
+    ours = [(home(), "$QWEN_NPU_HOME")] if os.environ.get("QWEN_NPU_HOME") else []
+    for folder, sign in (*ours, (Path.home(), "~")):
         if path.is_relative_to(folder): return str(Path(sign, path.relative_to(folder)))
     return str(path)
 

@@ -72,6 +72,9 @@ def test_no_npu_output_is_claimed(notebook):
     "Nobody has recorded these cells on an NPU yet; whoever does says so in CHANGELOG.md and removes this test."
     shown = [number for number, source, cell in cells(notebook, "code") if re.match(r"#\|\s*npu\b", source) and cell["outputs"]]
     assert not shown, f"cells that need an NPU and show an output: {shown}"
+    following = {number + 1 for number, source, _ in cells(notebook, "code") if re.match(r"#\|\s*npu\b", source)}
+    told = {number for number, source, _ in cells(notebook, "markdown") if source.startswith("*Not recorded yet")}
+    assert told == following, "the text after such a cell says that it was not recorded"
 
 
 @each_notebook
