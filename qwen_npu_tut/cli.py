@@ -68,7 +68,7 @@ def _print_json(document: object) -> None:
 def main() -> None:
     "The entry point of `qwen-npu`: 0 it holds, 1 it does not, 2 wrong usage, 130 Ctrl-C."
     as_json = "--json" in sys.argv
-    try: code = app(standalone_mode=False)
+    try: code = app(prog_name="qwen-npu", standalone_mode=False)
     except Problem as problem: what, fix, code = problem.what, problem.fix, problem.code
     except typer.TyperException as error: what, fix, code = error.format_message(), "qwen-npu --help lists the commands and their options.", error.exit_code
     except (KeyboardInterrupt, typer.Abort): what, fix, code = "Stopped.", "The same command goes on where this one ended.", 130

@@ -49,7 +49,11 @@ def stages() -> list[Stage]:
 def proofs() -> list[Stage]:
     "The long proofs, with the same service."
     files = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("prove_*.py"))
-    return [stages()[0], Stage("proofs", "pytest, the long proofs", [sys.executable, "-m", "pytest", "-q", "-rs", *files])]
+    return [
+        stages()[0],
+        Stage("fuzzing", "the property tests, with 10,000 cases each", [sys.executable, "-m", "pytest", "-q", "-rs", "--timeout=3600", "tests/test_fuzz.py"]),
+        Stage("proofs", "pytest, the long proofs", [sys.executable, "-m", "pytest", "-q", "-rs", "-s", "--timeout=3600", *files]),
+    ]
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,7 @@ def main() -> int:  # exit code
     names = [stage.name for stage in chosen]
     environment = {**os.environ, **OWN_SERVER, "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"}
     environment.pop("QWEN_NPU_API_KEY", None)
+    if "fuzzing" in names: environment["QWEN_NPU_EXAMPLES"] = "10000"
     if "docs" in names: environment["QWEN_NPU_DOCS"] = str(ROOT / "_docs")  # the tests look at what this stage builds
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is stopped then too
     started, results = time.monotonic(), []
