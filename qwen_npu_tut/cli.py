@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -115,6 +116,7 @@ def up(stack: Stack = None, model: Model = None, port: Port = None, yes: Yes = F
     screen.say(f"qwen-npu up: stack {choice.stack.name}, model {choice.settings.model}, everything below {shown(home())}")
     _engine(screen, choice, yes)
     with screen.stage(4, 6, "download") as told: told.append(f"model whole: {shown(walk.fetch(choice, screen.report))}")
+    threading.Thread(target=__import__, args=["openai.resources.chat"], daemon=True).start()  # takes a second; the engine takes longer
     with screen.stage(5, 6, "serve") as told:
         server = serve.start(choice.settings, choice.stack, walk.serving_environment(choice.stack), screen.report)
         told.append(f"process {server.pid} answers as {server.name}")
@@ -136,8 +138,7 @@ def _ask(steps, needed, yes: bool) -> None:
 def _what_now(screen: Screen, server) -> None:
     from qwen_npu_tut.call import chat_body, curl_line
     command = "qwen-npu" if shutil.which("qwen-npu") else os.path.relpath(sys.argv[0])
-    screen.say()
-    screen.say(f"The service answers at {server.url}/v1 as {server.name}. Try it:")
+    screen.say(f"\nThe service answers at {server.url}/v1 as {server.name}. Try it:")
     screen.say(curl_line(server, chat_body(server.name, [{"role": "user", "content": "你好！"}])))
     screen.say(f"More:      {command} chat \"怎么停止服务？\"")
     screen.say(f"Stop it:   {command} down")
@@ -273,9 +274,8 @@ def logs(lines: Annotated[int, typer.Option("--lines", "-n", help="How many of t
     with open(log, encoding="utf8", errors="replace") as file:
         for line in file.readlines()[-lines:]: typer.echo(line.rstrip())
         while follow:
-            line = file.readline()
-            if line: typer.echo(line.rstrip())
-            else: time.sleep(0.2)
+            for line in file: typer.echo(line.rstrip())
+            time.sleep(0.2)
 
 @app.command()
 def stop(json_: Json = False):

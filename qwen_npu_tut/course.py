@@ -5,27 +5,25 @@
 # %% auto #0
 __all__ = ['QUESTION', 'BATCH', 'ROUNDS', 'read_dialogues', 'Scene', 'fill', 'dialogue_scenes', 'all_scenes', 'offered',
            'used_ids', 'Course', 'dress', 'damage', 'example', 'loss_of', 'batches', 'new_model', 'train_round',
-           'train', 'save_weights', 'exam_scenes', 'exam']
+           'train', 'exam_scenes', 'exam', 'main']
 
 # %% ../nbs/lib/course.ipynb #12986404
+import argparse
 import json
 import math
 import random
+import sys
 import time
 import tomllib
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from .tutor import Chat, SHAPE, TutorProblem, VOCABULARY, continue_all, data_folder
+from .tutor import Chat, SHAPE, TutorProblem, VOCABULARY, continue_all, data_folder, save_weights
 
 # %% ../nbs/lib/course.ipynb #5bb8a28e
-def read_dialogues(
-    path=None,  # a file in the form of dialogues.toml; None: the one of the package
-) -> dict:      # its tables
-    "What the model is taught; TutorProblem if the file cannot be read."
-    path = Path(path or data_folder() / "dialogues.toml")
-    try: return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error: raise TutorProblem(f"Cannot read the dialogues in {path}: {error}") from None
+def read_dialogues() -> dict:  # the tables of dialogues.toml
+    "What the model is taught."
+    return tomllib.loads((data_folder() / "dialogues.toml").read_text("utf-8"))
 
 # %% ../nbs/lib/course.ipynb #d948cc72
 @dataclass(frozen=True)
@@ -76,14 +74,12 @@ def dialogue_scenes(topic: int, dialogue: dict):  # yields Scene
 def all_scenes(data: dict) -> tuple[list[list[Scene]], list[Scene]]:  # by dialogue; unrelated to the guide
     "Everything that can be asked in a lesson."
     known = [list(dialogue_scenes(number, dialogue)) for number, dialogue in enumerate(data["dialogue"])]
-    unknown = [Scene(lang, question, table["think"], table["answer"])
-               for lang, table in data["unknown"].items() for question in table["questions"]]
+    unknown = [Scene(lang, question, table["think"], table["answer"]) for lang, table in data["unknown"].items() for question in table["questions"]]
     return known, unknown
 
 def offered(data: dict, names) -> list[dict]:
     "The functions called `names`, as an OpenAI request has them."
-    return [dict(type="function", function=dict(name=tool["name"], description=tool["description"],
-                                                parameters=json.loads(tool["parameters"])))
+    return [dict(type="function", function=dict(name=tool["name"], description=tool["description"], parameters=json.loads(tool["parameters"])))
             for name in names for tool in data["tool"] if tool["name"] == name]
 
 # %% ../nbs/lib/course.ipynb #e63a4b16
@@ -199,7 +195,7 @@ def loss_of(model, batch, unused: int):  # a tensor
 BATCH = 12
 ROUNDS = (dict(steps=1200, rate=3e-3, cut=0.7, copying=0.0),   # which question is it?
           dict(steps=700, rate=2e-3, cut=0.4, copying=0.3),    # how does its reply go on, and what has to be copied?
-          dict(steps=600, rate=1.5e-3, cut=0.7, copying=0.1))  # and once more: which question?
+          dict(steps=900, rate=1.5e-3, cut=0.5, copying=0.3))  # and all of it once more
 
 def batches(course: Course, steps: int):  # yields lists of examples
     "Examples are drawn for 32 batches at once and sorted by length, so that little is padding; then the batches are shuffled."
@@ -260,18 +256,6 @@ def train(
         train_round(model, course, settings["steps"], settings["rate"], report)
     return save_weights(Path(folder), model, list(course.place))
 
-# %% ../nbs/lib/course.ipynb #0df091ff
-def save_weights(folder: Path, model, row_ids: list[int]) -> Path:
-    "weights.safetensors: the layers by their names, the used rows as `rows`, and which rows they are as `row_ids`."
-    import torch
-    from safetensors.torch import save_file
-    tensors = {name: value.detach().to(torch.bfloat16).contiguous() for name, value in model.named_parameters()}
-    rows = tensors.pop("model.embed_tokens.weight")[:-1].clone()
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "weights.safetensors"
-    save_file(dict(tensors, rows=rows, row_ids=torch.tensor(row_ids, dtype=torch.int32)), path)
-    return path
-
 # %% ../nbs/lib/course.ipynb #de02bf23
 def exam_scenes(data: dict, most: int = 8) -> list[tuple[str, Scene]]:  # kind, scene
     "What the exam asks: of each dialogue at most so many scenes, and the questions of no lesson."
@@ -296,3 +280,21 @@ def exam(folder, sample: bool = False, seed: int = 0, most: int = 8) -> dict:
         counts[kind] = [count[0] + right, count[1] + 1]
         if not right: wrong.append(dict(kind=kind, thinking=thinking, question=scene.question, reply=reply))
     return dict(counts=counts, wrong=wrong)
+
+# %% ../nbs/lib/course.ipynb #f9065f20
+def main(arguments=None) -> None:  # leaves with 1 and a sentence where it cannot be done
+    "python -m qwen_npu_tut.course train|exam FOLDER [--steps N] [--seed N] [--threads N] [--sample]"
+    parser = argparse.ArgumentParser(prog="python -m qwen_npu_tut.course", description="Teaches the teaching model, and examines it.")
+    parser.add_argument("command", choices=["train", "exam"], help="write FOLDER/weights.safetensors, or put every question to a built FOLDER")
+    parser.add_argument("folder")
+    for name, usual in (("--steps", None), ("--seed", 1), ("--threads", 2)): parser.add_argument(name, type=int, default=usual)
+    parser.add_argument("--sample", action="store_true", help="exam: replies are drawn, as generation_config.json says")
+    asked = parser.parse_args(arguments)
+    try:
+        if asked.command == "train": train(asked.folder, asked.steps, asked.seed, asked.threads)
+        else: print(json.dumps(exam(asked.folder, asked.sample), ensure_ascii=False, indent=1))
+    except (TutorProblem, OSError, ValueError) as problem: sys.exit(str(problem))
+
+# %% ../nbs/lib/course.ipynb #166147c5
+#| eval: false
+if __name__ == "__main__": main()

@@ -53,7 +53,7 @@ def engine(tmp_path_factory):
 
 
 def train(engine, folder: Path, *options: str) -> Path:
-    print(engine("-m", "qwen_npu_tut.tutor", "train", str(folder), *options))
+    print(engine("-m", "qwen_npu_tut.course", "train", str(folder), *options))
     return folder / "weights.safetensors"
 
 
@@ -66,7 +66,7 @@ def shipped(engine, tmp_path_factory):
 
 
 def rates(engine, folder: Path, *options: str) -> dict[str, float]:
-    result = json.loads(engine("-m", "qwen_npu_tut.tutor", "exam", str(folder), *options))
+    result = json.loads(engine("-m", "qwen_npu_tut.course", "exam", str(folder), *options))
     print(result["counts"], json.dumps(result["wrong"][:10], ensure_ascii=False, indent=1), sep="\n")
     return {kind: right / asked for kind, (right, asked) in result["counts"].items()}
 
