@@ -100,7 +100,9 @@ def _engine(screen: Screen, choice, yes: bool) -> None:
         left = walk.open_steps(steps)
         needed = walk.sizes(choice, left)
         checking.check(machine, wanted, needed.disk).refuse()
-        told.append(f"{len(left)} of {len(steps)} steps to do: up to {sized(needed.download)} to download, {sized(needed.disk)} of disk")
+        if left or needed.disk: told.append(f"{len(left)} of {len(steps)} steps to do: up to {sized(needed.download)} to download, {sized(needed.disk)} of disk")
+        else: told.append(f"all {len(steps)} steps are done")
+        for sentence in needed.beside: screen.say(f"{'':15} {sentence}")
     if wanted.needs_npu and (left or needed.disk): _ask(steps, needed, yes)
     with screen.stage(3, 6, "install") as told:
         run_plan(steps, os.environ, screen.report)

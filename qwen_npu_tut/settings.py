@@ -81,7 +81,8 @@ def _typed(
     try: number = int(str(value))
     except ValueError: raise Problem(f"{origin} sets {name} to {value!r}, which is not a whole number.", f"Give {name} as digits.", code=2) from None
     if number < 0 or (name == "port" and number > 65535):
-        raise Problem(f"{origin} sets {name} to {number}, which is out of range.", "A port lies between 0 (take a free one) and 65535.", code=2)
+        raise Problem(f"{origin} sets {name} to {number}, which is out of range.",
+                      "A port lies between 0 (take a free one) and 65535." if name == "port" else "Give a number of tokens, 0 or more.", code=2)
     return number
 
 # %% ../nbs/lib/settings.ipynb #0088ca77

@@ -45,6 +45,7 @@ class Sizes:
     "What is still to be fetched and how much disk it will take, in bytes; 0 where nothing is left to do."
     download: int
     disk: int
+    beside: tuple[str, ...] = ()  # a sentence for each thing that is to be fetched and is not in the numbers
 
 def open_steps(
     steps: Sequence[Step],  # a plan
@@ -60,9 +61,12 @@ def sizes(
     heavy = [step for step in left if step.name != "plugin"]
     engine = (choice.stack.download_bytes, choice.stack.disk_bytes) if heavy else ({}, {})
     fetched, kept = (each.get(choice.machine.architecture, 0) for each in engine)
-    missing = 0 if model_folder(choice.settings.model).is_dir() else choice.stack.model_bytes
-    from_afar = 0 if choice.settings.model == TEACHING_MODEL else missing
-    return Sizes(fetched + from_afar, kept + missing)
+    model, local = choice.settings.model, model_folder(choice.settings.model).is_dir()
+    missing = choice.stack.model_bytes if model == choice.stack.model and not local else 0
+    beside = ["The engine's packages are not in these numbers: nobody has measured them for this stack."] if heavy and not fetched else []
+    if model != choice.stack.model and not local: beside.append(f"The model {model} is not in these numbers: its hub tells how large it is.")
+    return Sizes(fetched + (0 if model == TEACHING_MODEL else missing), kept + missing, tuple(beside))
+
 
 # %% ../nbs/lib/walk.ipynb #8f1dcbf9
 def teaching_step(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from qwen_npu_tut.access import hand_over_key
-from qwen_npu_tut.call import chat_body, client, curl_line, explained, split_thinking, stream_reply
+from qwen_npu_tut.call import call_problem, chat_body, client, curl_line, split_thinking, stream_reply
 from qwen_npu_tut.processes import free_port
 from qwen_npu_tut.serve import READY, Server
 from qwen_npu_tut.settings import Problem, Settings
@@ -157,4 +157,4 @@ def test_nobody_there():
     with pytest.raises(Problem, match="Nothing answers"): stream_reply(client(server).with_options(max_retries=0), "m", ask("a"), out=str)
 
 
-def test_explained_never_fails(): assert "cannot be read" in str(explained(ValueError("x"), "http://127.0.0.1:1"))
+def test_call_problem_never_fails(): assert "cannot be read" in str(call_problem(ValueError("x"), "http://127.0.0.1:1"))

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from qwen_npu_tut.download import checked, download, explained, model_folder
+from qwen_npu_tut.download import checked, download, hub_problem, model_folder
 from qwen_npu_tut.hub import Corrupt, Cut, Fault, Hub, small_model
 from qwen_npu_tut.model import proved, read_record, record_file, verify
 from qwen_npu_tut.settings import Problem
@@ -387,7 +387,7 @@ def test_neither_folder_nor_id(model):
 
 def test_every_failure_has_words():
     import modelscope_hub as hub
-    def words(error): return explained(error, "a/b", "http://hub").what
+    def words(error): return hub_problem(error, "a/b", "http://hub").what
     assert "arrived empty" in words(hub.FileIntegrityError("Hash mismatch for x: expected abc..., got e3b0c44298fc1c14..."))
     assert "arrived empty" in words(hub.FileSizeMismatchError("Server announced 0 bytes for x but the repository lists 12 bytes"))
     assert "x of a/b arrived several times" in words(hub.FileDownloadError("1 of 2", failed_files={"x": hub.FileIntegrityError("Hash mismatch")}))
