@@ -311,6 +311,7 @@ d = { 'settings': { 'branch': 'main',
                                    'qwen_npu_tut.walk.choose': ('lib/walk.html#choose', 'qwen_npu_tut/walk.py'),
                                    'qwen_npu_tut.walk.fetch': ('lib/walk.html#fetch', 'qwen_npu_tut/walk.py'),
                                    'qwen_npu_tut.walk.open_steps': ('lib/walk.html#open_steps', 'qwen_npu_tut/walk.py'),
+                                   'qwen_npu_tut.walk.refuse_early': ('lib/walk.html#refuse_early', 'qwen_npu_tut/walk.py'),
                                    'qwen_npu_tut.walk.serving_environment': ('lib/walk.html#serving_environment', 'qwen_npu_tut/walk.py'),
                                    'qwen_npu_tut.walk.sizes': ('lib/walk.html#sizes', 'qwen_npu_tut/walk.py'),
                                    'qwen_npu_tut.walk.teaching_step': ('lib/walk.html#teaching_step', 'qwen_npu_tut/walk.py')}}}

@@ -94,6 +94,7 @@ def _engine(screen: Screen, choice, yes: bool) -> None:
     machine, wanted = choice.machine, choice.stack
     with screen.stage(1, 6, "check") as told:
         checking.check(machine, wanted).refuse()
+        walk.refuse_early(choice)
         told.append(_machine_line(machine))
     with screen.stage(2, 6, "plan") as told:
         steps = kernels.installation(machine, wanted)

@@ -66,7 +66,7 @@ class Settings:
     @property
     def name(self) -> str:
         "The name clients send as `model`: the served name, else the last part of the model's id."
-        return self.served_name or Path(self.model).name
+        return self.served_name or Path(os.path.abspath(os.path.expanduser(self.model))).name
 
 # %% ../nbs/lib/settings.ipynb #9c03a1ac
 def _typed(

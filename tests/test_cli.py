@@ -1,5 +1,7 @@
 "The command as a shell sees it: one sentence and an exit code for each thing that can be wrong."
 import json
+import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -59,6 +61,17 @@ def test_up_refuses_an_unfit_machine_before_it_writes(run, machine, tmp_path, di
     machine(npus=(), **differences)
     code, _, err = run("up")
     assert code == 1 and sentence in err and "Traceback" not in err
+    assert not (tmp_path / "home").exists()
+
+
+def test_up_refuses_what_could_not_be_served_before_it_installs(run, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text('{"architectures": ["Qwen3ForCausalLM"]}')
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refusals = [run("up", "--stack", "cpu", "--port", str(port)), run("up", "--stack", "cpu", "--port", "0", "--model", str(tmp_path / "model"))]
+    assert [code for code, *_ in refusals] == [1, 1]
+    assert f"Port {port} is taken by process {os.getpid()}" in refusals[0][2] and "tokenizer.json: It is missing" in refusals[1][2]
     assert not (tmp_path / "home").exists()
 
 
