@@ -283,16 +283,16 @@ def exam(folder, sample: bool = False, seed: int = 0, most: int = 8) -> dict:
 
 # %% ../nbs/lib/course.ipynb #f9065f20
 def main(arguments=None) -> None:  # leaves with 1 and a sentence where it cannot be done
-    "python -m qwen_npu_tut.course train|exam FOLDER [--steps N] [--seed N] [--threads N] [--sample]"
+    "python -m qwen_npu_tut.course train|exam FOLDER [--steps N] [--seed N] [--threads N] [--most N] [--sample]"
     parser = argparse.ArgumentParser(prog="python -m qwen_npu_tut.course", description="Teaches the teaching model, and examines it.")
     parser.add_argument("command", choices=["train", "exam"], help="write FOLDER/weights.safetensors, or put every question to a built FOLDER")
     parser.add_argument("folder")
-    for name, usual in (("--steps", None), ("--seed", 1), ("--threads", 2)): parser.add_argument(name, type=int, default=usual)
+    for name, usual in (("--steps", None), ("--seed", 1), ("--threads", 2), ("--most", 8)): parser.add_argument(name, type=int, default=usual)
     parser.add_argument("--sample", action="store_true", help="exam: replies are drawn, as generation_config.json says")
     asked = parser.parse_args(arguments)
     try:
         if asked.command == "train": train(asked.folder, asked.steps, asked.seed, asked.threads)
-        else: print(json.dumps(exam(asked.folder, asked.sample), ensure_ascii=False, indent=1))
+        else: print(json.dumps(exam(asked.folder, asked.sample, most=asked.most), ensure_ascii=False, indent=1))
     except (TutorProblem, OSError, ValueError) as problem: sys.exit(str(problem))
 
 # %% ../nbs/lib/course.ipynb #166147c5
