@@ -57,7 +57,7 @@ def launch_environment(
     return {**kept, "no_proxy": direct, "NO_PROXY": direct, **ours, **stack.environment}
 
 # %% ../nbs/05_serve.ipynb #8b634b0d
-READY = "The server is fired up and ready to roll!"  # SGLang logs it after its own warm-up request
+READY = "The server is fired up and ready to roll!"  # SGLang's last word before it serves; a warm-up request of its own comes before it, where that is not skipped
 
 @dataclass(frozen=True)
 class Server:
@@ -132,7 +132,7 @@ class PhaseReader:
         "One line of the log; True when it is the last word, that the server is ready."
         for phase, mark in PHASES.items():
             if mark in line and list(PHASES).index(phase) > (list(PHASES).index(self.phase) if self.phase in PHASES else -1): self.turn(phase)
-        if READY in line: self.turn("")
+        if READY in line: self.turn("first token")
         return READY in line
 
 # %% ../nbs/05_serve.ipynb #ddecf2a3
@@ -172,10 +172,12 @@ def wait_ready(
         while True:
             alive, new = server.alive, log.read()  # in this order: what a process wrote before it ended is still read
             *lines, rest = (rest + new).split(b"\n")
-            if any(reader.read(line.decode("utf8", errors="replace")) for line in lines): return _first_token(server, deadline)
+            if any(reader.read(line.decode("utf8", errors="replace")) for line in lines): break
             if not alive and not new: raise Problem(f"The server ended while it was at: {reader.phase}.", _last_words(server))
             if time.monotonic() > deadline: raise Problem(f"The server was not ready after {timeout:.0f} seconds; it was at: {reader.phase}.", _last_words(server))
             time.sleep(0.05)
+    _first_token(server, deadline)
+    reader.turn("")
 
 # %% ../nbs/05_serve.ipynb #d542ecd1
 def stop(

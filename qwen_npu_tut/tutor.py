@@ -114,7 +114,7 @@ def write_configuration(folder: Path) -> None:
         max_position_embeddings=40960, rope_theta=1_000_000, rope_scaling=None, rms_norm_eps=1e-6, hidden_act="silu",
         attention_bias=False, attention_dropout=0.0, initializer_range=0.02, use_cache=True, use_sliding_window=False,
         sliding_window=None, max_window_layers=SHAPE["num_hidden_layers"], bos_token_id=151643, eos_token_id=151645,
-        torch_dtype="bfloat16"))
+        torch_dtype="bfloat16", transformers_version="4.51.0"))
     write_json(folder / "generation_config.json", dict(
         bos_token_id=151643, pad_token_id=151643, eos_token_id=[151645, 151643],
         do_sample=True, temperature=0.6, top_p=0.95, top_k=20))
@@ -135,8 +135,9 @@ def write_tokenizer(folder: Path) -> None:
 MADE_OF = "MADE_OF"   # the file that `build` writes last
 
 def made_of() -> str:
-    "SHA-256 over the files of the data folder, in the order of their names."
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(data_folder().iterdir()))).hexdigest()
+    "SHA-256 over the files of the data folder, in the order of their names, and over this module, which lays them out."
+    module = Path(find_spec("qwen_npu_tut").origin).with_name("tutor.py")
+    return hashlib.sha256(b"".join(path.read_bytes() for path in [*sorted(data_folder().iterdir()), module])).hexdigest()
 
 def expanded() -> list[dict]:
     "The tensors of the two shards: the whole embedding, zero where nothing was trained, and the layers."

@@ -61,7 +61,7 @@ def launch_only(settings, engine, **faults):
 def test_start_and_stop(settings, engine, private_home):
     events = []
     server = serve.start(settings, CPU, environment=os.environ, report=events.append, python=engine)
-    assert [event.step for event in events if event.kind == "done"] == ["imports", "weights", "KV cache", "warm-up"]
+    assert [event.step for event in events if event.kind == "done"] == ["imports", "weights", "KV cache", "warm-up", "first token"]
     assert len(session_of(server.pid, server.born)) == 3
     assert serve.status("tested") == {"state": "running", "url": server.url, "pid": server.pid, "model": "model", "log": server.log}
     assert oct(serve._file("tested").stat().st_mode & 0o777) == "0o600"
