@@ -28,8 +28,13 @@ class Screen:
     def __init__(self, silent: bool = False):
         from rich.console import Console
         self.console = Console(highlight=False, markup=False, soft_wrap=True, quiet=silent, emoji=False)
-        self.status = self.console.status("", spinner="line")
-        self.name, self.began = "", time.monotonic()
+        self.status = self.console.status(self, spinner="line")
+        self.name, self.line, self.began = "", "", time.monotonic()
+
+    def __rich__(self):
+        "The running line. A terminal asks for it several times a second, so its seconds go on while nothing is reported."
+        from rich.text import Text
+        return Text(f"{self.name} {time.monotonic() - self.began:4.0f} s  {self.line}", no_wrap=True, overflow="ellipsis")
 
     def say(self, text: str = "") -> None:
         "One finished line."
@@ -38,8 +43,7 @@ class Screen:
     @contextmanager
     def stage(self, number: int, of: int, name: str):
         "A numbered stage; what is appended to the yielded list becomes its finished line."
-        self.name, self.began, told = f"[{number}/{of}] {name:<9}", time.monotonic(), []
-        self.status.update(self.name)
+        self.name, self.line, self.began, told = f"[{number}/{of}] {name:<9}", "", time.monotonic(), []
         if self.console.is_terminal: self.status.start()
         try: yield told
         finally: self.status.stop()
@@ -47,15 +51,15 @@ class Screen:
 
     def report(self, event: object) -> None:
         "Whatever a room reports: a plan's event, bytes of a download, a phase of the server."
-        kind, seconds = getattr(event, "kind", ""), time.monotonic() - self.began
+        kind = getattr(event, "kind", "")
         if kind == "waiting": self.say(f"{'':15} another run is at work (process {event.text}); waiting for it to end")
         elif kind in ("done", "failed"): self.say(f"{'':15} {event.step}: {kind}  {event.seconds:.1f} s")
-        else: self.status.update(f"{self.name} {seconds:4.0f} s  {_line_of(event)}"[:self.console.width - 4])
+        else: self.line = _line_of(event)
 
 # %% ../nbs/lib/cli.ipynb #a2c67a1f
 def _line_of(event: object) -> str:
-    if getattr(event, "total", 0): return f"{event.file}  {event.done / 1e6:.1f} of {event.total / 1e6:.1f} MB"
-    return "  ".join(str(part) for part in (getattr(event, "step", ""), getattr(event, "phase", ""), getattr(event, "text", "")) if part)
+    if getattr(event, "total", 0): return f"{event.file}  {sized(event.done)} of {sized(event.total)}"
+    return "  ".join(str(part) for part in (getattr(event, "step", ""), getattr(event, "text", "")) if part)
 
 # %% ../nbs/lib/cli.ipynb #5ff2b78a
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,

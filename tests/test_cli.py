@@ -59,7 +59,7 @@ def test_wrong_usage_is_2_and_says_what_to_do(run, words):
 ])
 def test_up_refuses_an_unfit_machine_before_it_writes(run, machine, tmp_path, differences, sentence):
     machine(npus=(), **differences)
-    code, _, err = run("up")
+    code, _, err = run("up", "--port", "0")
     assert code == 1 and sentence in err and "Traceback" not in err
     assert not (tmp_path / "home").exists()
 
