@@ -6,6 +6,7 @@
 __all__ = ['running_line', 'Screen', 'reporter']
 
 # %% ../nbs/lib/screen.ipynb #5c000004
+import sys
 import time
 from contextlib import contextmanager
 from .model import sized
@@ -24,7 +25,7 @@ class Screen:
 
     def __init__(self, silent: bool = False):
         from rich.console import Console
-        self.console = Console(highlight=False, markup=False, soft_wrap=True, quiet=silent, emoji=False, force_jupyter=False)
+        self.console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, quiet=silent, force_terminal=sys.stdout.isatty(), force_jupyter=False)
         self.status = self.console.status(self, spinner="line")
         self.name, self.line, self.began = "", "", time.monotonic()
 
