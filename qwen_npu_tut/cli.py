@@ -88,8 +88,8 @@ def up(stack: Stack = None, model: Model = None, port: Port = None, yes: Yes = F
         server = serve.start(choice.settings, choice.stack, walk.serving_environment(choice.stack), reporter(screen))
         told.append(f"process {server.pid} answers as {server.name}")
     with screen.stage(6, 6, "chat") as told:
-        reply = stream_reply(client(server), server.name, [{"role": "user", "content": "你好！"}], think=False, out=lambda text: None)
-        told.append(f"你好！ → {reply.text.strip()}")
+        reply = stream_reply(client(server), server.name, [{"role": "user", "content": "你好！"}], think=False, out=lambda text: None, max_tokens=200)
+        told.append(f"你好！ → {' '.join(reply.text.split())}")
     _what_now(screen, server)
 
 # %% ../nbs/lib/cli.ipynb #61bcd0e5
