@@ -68,7 +68,7 @@ def _engine(screen: Screen, choice, yes: bool) -> None:
         if left or needed.disk: told.append(f"{len(left)} of {len(steps)} steps to do: up to {sized(needed.download)} to download, {sized(needed.disk)} of disk")
         else: told.append(f"all {len(steps)} steps are done")
         for sentence in needed.beside: screen.say(f"{'':15} {sentence}")
-    if wanted.needs_npu and (left or needed.disk): _ask(steps, needed, yes)
+    if wanted.needs_npu and (left or needed.disk or needed.beside): _ask(steps, needed, yes)
     with screen.stage(3, 6, "install") as told:
         run_plan(steps, os.environ, reporter(screen))
         told.append(f"engine whole: {len(steps)} steps read back")
@@ -100,7 +100,9 @@ def _machine_line(machine) -> str:
 def _ask(steps, needed, yes: bool) -> None:
     typer.echo("These steps are stated by their sources and have not been run on an NPU by this project:")
     for step in steps: typer.echo(f"  {step.name:22} {step.reason}")
-    if not yes: typer.confirm(f"Fetch {sized(needed.download)} and use {sized(needed.disk)} of disk?", abort=True)
+    question = f"Fetch {sized(needed.download)} and use {sized(needed.disk)} of disk?"
+    if needed.beside: question = f"Fetch {sized(needed.download)}, use {sized(needed.disk)} of disk, and more of both for what is not in these numbers?"
+    if not yes: typer.confirm(question, abort=True)
 
 def _what_now(screen: Screen, server) -> None:
     from qwen_npu_tut.call import chat_body, curl_line

@@ -4,8 +4,6 @@ Run by `make prove`, which has started the service and installed the engine."""
 import os
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import pytest
 
 from qwen_npu_tut.call import chat_body, client
 from qwen_npu_tut.install import engine_python
-from qwen_npu_tut.processes import free_port, session_of
+from qwen_npu_tut.processes import birth, end_session, free_port, session_of
 from qwen_npu_tut.serve import launch_environment, start, stop
 from qwen_npu_tut.settings import read_settings
 from qwen_npu_tut.stacks import stack
@@ -28,6 +26,12 @@ HELLO = [{"role": "user", "content": "你好！"}]
 def reply(openai_client, name: str) -> str:
     "The likeliest reply to the guide's question."
     return openai_client.chat.completions.create(**chat_body(name, HELLO, think=False, temperature=0)).choices[0].message.content
+
+
+def answers(openai_client) -> bool:
+    "Whether somebody lists a model there."
+    try: return bool(openai_client.models.list().data)
+    except openai.OpenAIError: return False
 
 
 @pytest.fixture(scope="module")
@@ -55,17 +59,14 @@ def test_the_key_is_asked_for(guarded):
 def test_behind_the_router(live_server):
     port = free_port("127.0.0.1", 0)
     line = [str(engine_python("cpu")), "-m", "sglang_router.launch_router", "--worker-urls", live_server.url, "--host", "127.0.0.1", "--port", str(port)]
-    router = subprocess.Popen(line, env=launch_environment(stack("cpu"), os.environ), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
-    url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
+    router = subprocess.Popen(line, env=launch_environment(stack("cpu"), os.environ), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    born, deadline = birth(router.pid), time.monotonic() + 120
+    routed = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="EMPTY", max_retries=0, http_client=openai.DefaultHttpxClient(trust_env=False))
     try:
-        while True:
-            try:
-                if urllib.request.urlopen(f"{url}/v1/models", timeout=5).status == 200: break
-            except (OSError, urllib.error.HTTPError): pass
+        while not answers(routed):
             assert router.poll() is None and time.monotonic() < deadline, "the router did not come up"
             time.sleep(0.2)
-        routed = openai.OpenAI(base_url=f"{url}/v1", api_key="EMPTY", http_client=openai.DefaultHttpxClient(trust_env=False))
         assert reply(routed, live_server.name) == reply(client(live_server), live_server.name)
     finally:
-        for process in [*psutil.Process(router.pid).children(recursive=True), router]: process.kill()
-        router.communicate()
+        end_session(router.pid, born, grace=5)
+        router.wait()

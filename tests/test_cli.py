@@ -1,4 +1,5 @@
 "The command as a shell sees it: one sentence and an exit code for each thing that can be wrong."
+import io
 import json
 import os
 import socket
@@ -8,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from qwen_npu_tut import cli, walk
+from qwen_npu_tut import cli, kernels, walk
 from qwen_npu_tut.check import read_machine
 from qwen_npu_tut.host import Host
 
@@ -73,6 +74,14 @@ def test_up_refuses_what_could_not_be_served_before_it_installs(run, tmp_path):
     assert [code for code, *_ in refusals] == [1, 1]
     assert f"Port {port} is taken by process {os.getpid()}" in refusals[0][2] and "tokenizer.json: It is missing" in refusals[1][2]
     assert not (tmp_path / "home").exists()
+
+
+def test_on_an_npu_a_model_of_unknown_size_is_asked_for(run, machine, monkeypatch):
+    machine(npus=("A2",) * 8, device_nodes=8, architecture="aarch64", python="3.11")
+    monkeypatch.setattr(kernels, "installation", lambda machine, wanted: [])  # an engine that is whole
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    code, out, _ = run("up", "--stack", "cann-9.0", "--port", "0", "--model", "somebody/some-model")
+    assert code == 130 and "have not been run on an NPU" in out and "its hub tells how large it is" in out  # nobody said yes
 
 
 def test_errors_are_json_where_json_was_asked_for(run):

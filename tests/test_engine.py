@@ -1,7 +1,6 @@
 "The real engine behind the running service: what its list of packages has to be able to do, beside what chapter 06 shows."
 import json
 import re
-import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -77,8 +76,6 @@ def test_a_reader_that_goes_away_frees_its_place(ask):
 def test_health_and_metrics(ask):
     assert read(f"{ask.server.url}/health") == ""
     before = read(f"{ask.server.url}/metrics")
-    reader = threading.Thread(target=ask, args=["Hello!"])
-    reader.start()
-    reader.join()
+    ask("Hello!")
     def tokens(text): return float(re.search(r"^sglang:generation_tokens_total\{[^}]*\} (\S+)$", text, re.M)[1])
     assert tokens(read(f"{ask.server.url}/metrics")) > tokens(before)
