@@ -1,4 +1,4 @@
-"""The real engine with a key, and behind SGLang's own router: about two minutes on 2 cores.
+"""The real engine with a key, and behind SGLang's own router: about a minute on 2 cores.
 
 Run by `make prove`, which has started the service and installed the engine."""
 import os
