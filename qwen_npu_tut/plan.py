@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from packaging.version import InvalidVersion, Version
+from .diagnose import likely_cause
 from .host import run_bounded, run_logged
 from .settings import Problem, home, locked, shown
 
@@ -138,18 +139,20 @@ def run_step(
     if not step.proof.gap(): return report(Event("skipped", step.name, seconds=time.monotonic() - began))
     step.proof.mend()
     log = step_log(step)
+    begin = log.stat().st_size if log.is_file() else 0
     report(Event("begun", step.name, step.reason, log=log))
     code = run_logged(step.command, log, {**environment, **step.environment}, step.folder,
                       lambda line: report(Event("output", step.name, line)), keep=[lock])
     seconds, gap = time.monotonic() - began, step.proof.gap()
     if code == 0 and not gap: return report(Event("done", step.name, seconds=seconds, log=log))
     report(Event("failed", step.name, gap, seconds, log))
-    raise Problem(f"The step {step.name!r} did not succeed (exit code {code}). {gap}", _how_to_go_on(log))
+    raise Problem(f"The step {step.name!r} did not succeed (exit code {code}). {gap}", _how_to_go_on(log, begin))
 
 # %% ../nbs/lib/plan.ipynb #3115ad47
-def _how_to_go_on(log: Path) -> str:
+def _how_to_go_on(log: Path, begin: int) -> str:
+    known = likely_cause(log, begin)
     lines = [line for line in log.read_text(encoding="utf8", errors="replace").splitlines() if line.strip()][-6:]
-    return "\n".join(["Its last lines:", *(f"  {line[:200]}" for line in lines), f"The whole log: {shown(log)}. The next run goes on at this step."])
+    return "\n".join([*([known.cause, known.fix] if known else []), "Its last lines:", *(f"  {line[:200]}" for line in lines), f"The whole log: {shown(log)}. The next run goes on at this step."])
 
 def run_plan(
     steps: Sequence[Step],                                      # in their order

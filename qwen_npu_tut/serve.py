@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 from .access import LOOPBACK, hand_over_key, key_file, key_of, refuse_unsafe
+from .diagnose import likely_cause
 from .download import model_folder
 from .install import engine_python
 from .model import proved
@@ -153,11 +154,12 @@ def _first_token(server: Server, deadline: float) -> None:
         time.sleep(0.1)
 
 def _last_words(server: Server) -> str:
-    "The lines of a log that a person should see: the last errors, then the end."
+    "What a person should see of a log: the known cause, the last errors, the end."
     try: lines = [line.strip() for line in Path(server.log).read_text(encoding="utf8", errors="replace").splitlines() if line.strip()]
     except OSError: lines = []
     errors = [line for line in lines[:-3] if re.match(r"(\[[^]]*\] )?[\w.]*(Error|Exception)\b", line)][-3:]
-    return "\n".join(["Its last lines:", *(f"  {line[:300]}" for line in [*errors, *lines[-3:]]), f"The whole log: {shown(server.log)}"])
+    known = likely_cause(Path(server.log))
+    return "\n".join([*([known.cause, known.fix] if known else []), "Its last lines:", *(f"  {line[:300]}" for line in [*errors, *lines[-3:]]), f"The whole log: {shown(server.log)}"])
 
 # %% ../nbs/05_serve.ipynb #7a10bc31
 def wait_ready(

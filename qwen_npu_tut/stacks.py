@@ -21,6 +21,9 @@ class Pin:
     source: str
     date: str
     proof: str
+    against: str = ""     # a source that says otherwise
+    extra: str = ""       # the extra that is asked for with it
+    kind: str = "pip"     # pip: from a package index; git: built from source; host: installed by an administrator
 
 # %% ../nbs/lib/stacks.ipynb #9b6132b7
 @dataclass(frozen=True)
@@ -45,11 +48,11 @@ class Stack:
     kernel_target: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # series to build.sh's arguments
     download_bytes: Mapping[str, int] = field(default_factory=dict)  # architecture to bytes fetched by install
     disk_bytes: Mapping[str, int] = field(default_factory=dict)      # architecture to bytes on disk afterwards
+    images: Mapping[str, str] = field(default_factory=dict)  # series to the official image, which needs the driver alone
+    image_architectures: tuple[str, ...] = ("aarch64", "x86_64")
     lacks: tuple[str, ...] = ()       # options that its SGLang does not have yet
     refused: str = ""                 # why `install` declines it
-    def version(self, package: str) -> str:
-        "The pinned version of a package; KeyError if the stack has none."
-        return self.pins[package].version
+    def version(self, package: str) -> str: return self.pins[package].version
     @property
     def needs_npu(self) -> bool: return bool(self.series)
 

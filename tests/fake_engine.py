@@ -3,6 +3,7 @@
 The environment variable FAKE_ENGINE holds JSON that makes it misbehave:
     seconds      how long each phase takes (0.05)
     die          a phase in which it ends with an error: imports, weights, KV cache, warm-up, ready (after it said so)
+    said         what it says before that
     hang         a phase in which it stops making progress
     deaf         true: it ignores SIGTERM, and so do its children
     children     how many processes it starts, as SGLang starts a scheduler and a detokenizer (2)
@@ -121,7 +122,7 @@ def main() -> None:
             server = ThreadingHTTPServer((flags["--host"], int(flags["--port"])), Answers)
         say(words)
         if phase == faults.get("die"):
-            sys.stderr.buffer.write(b"half a letter: \xe4\xbd\nRuntimeError: it died on purpose at " + phase.encode() + b"\n")
+            sys.stderr.buffer.write(b"half a letter: \xe4\xbd\n" + faults.get("said", "").encode() + b"\nRuntimeError: it died on purpose at " + phase.encode() + b"\n")
             sys.stderr.flush()
             os._exit(3)  # its children stay, as after kill -9
     server.serve_forever()

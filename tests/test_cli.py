@@ -9,7 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from qwen_npu_tut import cli, kernels, walk
+import machines
+
+from qwen_npu_tut import check as checking, cli, kernels, walk
 from qwen_npu_tut.check import read_machine
 from qwen_npu_tut.host import Host
 
@@ -33,9 +35,9 @@ def run(monkeypatch, capsys, tmp_path):
 @pytest.fixture
 def machine(monkeypatch):
     "Let the command see another machine than this one."
-    def become(**differences):
-        seen = replace(read_machine(Host()), **differences)
-        monkeypatch.setattr(walk, "read_machine", lambda host: seen)
+    def become(simulated=None, **differences):
+        seen = replace(read_machine(simulated.host() if simulated else Host()), **differences)
+        for module in (walk, checking): monkeypatch.setattr(module, "read_machine", lambda host: seen)
     return become
 
 
@@ -77,7 +79,7 @@ def test_up_refuses_what_could_not_be_served_before_it_installs(run, tmp_path):
 
 
 def test_on_an_npu_a_model_of_unknown_size_is_asked_for(run, machine, monkeypatch):
-    machine(npus=("A2",) * 8, device_nodes=8, architecture="aarch64", python="3.11")
+    machine(machines.A2)
     monkeypatch.setattr(kernels, "installation", lambda machine, wanted: [])  # an engine that is whole
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     code, out, _ = run("up", "--stack", "cann-9.0", "--port", "0", "--model", "somebody/some-model")
@@ -90,7 +92,7 @@ def test_errors_are_json_where_json_was_asked_for(run):
 
 
 def test_check_reports_this_machine(run, machine):
-    machine(npus=("A2",) * 8, device_nodes=0, container=True, python="3.11", architecture="aarch64")
+    machine(replace(machines.A2, container=True, nodes=False))
     code, out, _ = run("check", "--json")
     report = json.loads(out)
     assert code == 1 and report["stack"] == "cann-9.0"

@@ -1,17 +1,25 @@
 """Whatever comes in, an answer comes out or an error of ours. A few hundred cases each; `make prove` runs 10,000."""
+import io
 import json
 import os
+import re
 import shlex
 from pathlib import Path
 
+import machines
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from qwen_npu_tut.call import chat_body, curl_line, split_thinking
+from qwen_npu_tut.diagnose import decode, diagnose, known
 from qwen_npu_tut.hub import byte_range, shard
 from qwen_npu_tut.model import read_record, record_file, safe, tensors
+from qwen_npu_tut.npusmi import read_npu_smi
+from qwen_npu_tut.record import read_record as read_machine_record, scrub
+from qwen_npu_tut.resolve import classify
 from qwen_npu_tut.serve import Server, status
 from qwen_npu_tut.settings import Problem, Settings, read_settings
+from qwen_npu_tut.versions import accepts, read_version_file, version_key
 
 many = settings(max_examples=int(os.environ.get("QWEN_NPU_EXAMPLES", "200")), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -99,6 +107,80 @@ def test_any_question_survives_the_shell(question):
     body = chat_body(SERVER.name, [{"role": "user", "content": question}], think=False)
     words = shlex.split(curl_line(SERVER, body).replace(" \\\n", " "))
     assert json.loads(words[words.index("-d") + 1])["messages"] == body["messages"]
+
+
+PRINTED = [text for machine in (machines.A2, machines.A3, machines.OLD_910) for text in machine.answers().values() if len(text) > 60]
+PRINTED += [text for machine in (machines.A2, machines.A3) for path, text in machine.files().items() if text and "Ascend" in path]
+COMMANDS = st.sampled_from(["npu-smi info", "npu-smi info -m", "npu-smi info -t board -i 0", "npu-smi info -t health -i 0", ""]) | st.text(max_size=9)
+
+
+@st.composite
+def damaged(draw):
+    "A text that was printed, with pieces cut out, doubled, or replaced."
+    text = draw(st.sampled_from(PRINTED))
+    for _ in range(draw(st.integers(0, 5))):
+        begin = draw(st.integers(0, len(text)))
+        end = draw(st.integers(begin, min(len(text), begin + 200)))
+        text = text[:begin] + draw(st.sampled_from(["", text[begin:end] * 2, "|", "\n", "NA", "/ ", "9" * 30, "\x00"]) | st.text(max_size=5)) + text[end:]
+    return text
+
+
+@many
+@given(text=damaged() | st.text(), command=COMMANDS)
+def test_whatever_npu_smi_prints_is_read_and_no_number_is_made_up(text, command):
+    reading = json.loads(json.dumps(read_npu_smi(text, command).asdict()))
+    printed = set(re.findall(r"[0-9]+(?:\.[0-9]+)?", text))
+    rows = [*(reading.get("devices") or []), *(reading.get("processes") or []), *reading.get("map", []), *reading.get("non_compute", [])]
+    for row in rows:
+        for value in row.values():
+            if isinstance(value, int | float): assert any(float(word) == abs(value) for word in printed), (value, text)
+
+
+@many
+@given(text=damaged() | st.text(), path=st.sampled_from(["/a/driver/version.info", "version.cfg", "/etc/ascend_install.info", "x.ini", "", "/"]) | st.text())
+def test_whatever_a_version_file_holds_is_read(text, path):
+    found = read_version_file(text, path)
+    assert found.path == path and json.dumps(found.asdict())
+    assert found.version is None or found.version in text
+
+
+@many
+@given(st.lists(st.text() | st.from_regex(r"[0-9]{1,3}(\.(rc|RC|b|sph)?[0-9]{1,3}){0,4}", fullmatch=True), min_size=3, max_size=3))
+def test_versions_have_an_order(versions):
+    one, two, three = sorted(versions, key=version_key)
+    assert accepts([[one, three]], two)
+    accepts([versions], versions[0])
+
+
+@many
+@given(before=st.binary(max_size=300), row=st.sampled_from(known()[0]), after=st.binary(max_size=300), text=st.text())
+def test_a_failure_is_found_wherever_it_stands(before, row, after, text):
+    before = before.replace(b"\x1b", b"").replace(b"\r", b"")
+    found = diagnose(io.BytesIO(before + b"\n" + row.example.encode() + b"\n" + after))
+    mine = next(each for each in found if each.id == row.id)
+    assert mine.line <= before.count(b"\n") + 2 and mine.severity == row.severity
+    assert all(each.isprintable() for each in mine.text) and json.dumps([each.asdict() for each in found])
+    decode(text)
+
+
+@many
+@given(keyed(["qwen_npu_record", "files", "commands", "variables", "denied", "groups", "python", "disk_bytes"]).map(json.dumps) | JSON.map(json.dumps) | st.text())
+def test_a_damaged_record_of_a_machine_is_refused(tmp_path, text):
+    (tmp_path / "machine.json").write_bytes(text.encode("utf8", "surrogatepass"))
+    try: read_machine_record(tmp_path / "machine.json")
+    except Problem as problem: assert problem.code == 2 and problem.fix
+
+
+@many
+@given(st.text(), st.sampled_from(["li", "node-17", "wang.wei"]), st.text())
+def test_a_name_does_not_stay(before, name, after):
+    assert f" {name} " not in scrub(f"{before} {name} {after}", [name])
+
+
+@many
+@given(st.integers() | st.none(), st.text())
+def test_a_resolver_always_gets_one_of_four_words(code, said):
+    assert classify(code, said) in ("resolves", "does not exist", "does not fit", "index not reached")
 
 
 @pytest.fixture(autouse=True)

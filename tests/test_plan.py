@@ -117,3 +117,12 @@ def test_a_failed_step_names_its_log_and_its_last_lines(private_home, tmp_path):
 def test_a_lock_has_exact_versions_only(tmp_path, line):
     (tmp_path / "lock.txt").write_text(f"# made by hand\nnumpy==2.0\n{line}\n")
     with pytest.raises(Problem, match="no exact version"): read_lock(tmp_path / "lock.txt")
+
+
+def test_a_failed_step_names_its_known_cause(private_home, tmp_path):
+    "And not the one of an earlier run, which stands in the same log."
+    def failing(said: str) -> Step: return Step("work", "to fail", (sys.executable, "-c", f"print({said!r}); raise SystemExit(1)"), FileProof(tmp_path / "never"))
+    with pytest.raises(Problem) as first: run_plan([failing("ImportError: libatb.so: cannot open shared object file: No such file or directory")], os.environ)
+    assert "NNAL" in first.value.fix and "Its last lines:" in first.value.fix
+    with pytest.raises(Problem) as second: run_plan([failing("something that nobody knows")], os.environ)
+    assert "NNAL" not in second.value.fix and "something that nobody knows" in second.value.fix

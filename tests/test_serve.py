@@ -147,6 +147,11 @@ def test_died_at_a_phase(settings, engine, phase, monkeypatch):
     assert serve.status("tested")["state"] == "stopped"
 
 
+def test_a_server_that_died_says_its_known_cause(settings, engine):
+    with pytest.raises(Problem) as problem: start(settings, engine, die="imports", said="ImportError: libatb.so: cannot open shared object file: No such file or directory")
+    assert problem.value.fix.splitlines()[0].startswith("NNAL") and "set_env.sh" in problem.value.fix
+
+
 def test_died_after_it_was_ready(settings, engine):
     with pytest.raises(Problem, match="made no token"): start(settings, engine, die="ready")
     assert serve.status("tested")["state"] == "stopped"

@@ -1,0 +1,135 @@
+"Every known failure is told by its own name, roots before echoes, noise as noise; and files that are no logs are one sentence."
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from qwen_npu_tut import cli
+from qwen_npu_tut.diagnose import LONGEST, diagnose, known, likely_cause
+from qwen_npu_tut.settings import home
+
+ROWS = {row.id: row for row in known()[0]}
+GUIDE = Path(__file__).resolve().parent.parent.parent / "shared" / "guide" / "guide.md"
+
+
+def causes(text: str) -> list[str]:
+    return [each.id for each in diagnose(io.BytesIO(text.encode()))]
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
+def test_an_example_is_told_by_its_own_row(row):
+    assert causes(f"INFO: a line before\n{row.example}\nINFO: a line after\n")[0] == row.id
+
+
+@pytest.mark.parametrize("row, root", [(row, ROWS[root]) for row in ROWS.values() for root in row.follows if root != "*"], ids=lambda row: row.id)
+def test_roots_come_before_echoes(row, root):
+    found = causes(f"{row.example}\nsomething between\n{root.example}\n")
+    assert found.index(root.id) < found.index(row.id)
+
+
+@pytest.mark.parametrize("wrapper", [row for row in ROWS.values() if row.follows == ("*",)], ids=lambda row: row.id)
+def test_wrappers_rank_below_any_other_error(wrapper):
+    for row in ROWS.values():
+        if row.severity == "error" and row.follows != ("*",): assert causes(f"{wrapper.example}\n{row.example}\n")[-1 if wrapper.id == row.id else 0] != wrapper.id
+
+
+def test_errors_come_before_warnings_and_noise():
+    order = {"error": 0, "warning": 1, "benign": 2}
+    text = "\n".join(row.example for row in sorted(ROWS.values(), key=lambda row: -order[row.severity]))
+    levels = [order[ROWS[name].severity] for name in causes(text) if name in ROWS]
+    assert levels == sorted(levels) and set(levels) == {0, 1, 2}
+
+
+def test_the_live_servers_log_has_noise_at_most(live_server):
+    with open(live_server.log, "rb") as log: found = diagnose(log)
+    assert [each.id for each in found if each.severity != "benign"] == []
+
+
+def test_logs_of_an_installation_that_succeeded_have_noise_at_most():
+    logs = sorted((home() / "logs").glob("install-*.log"))
+    if not logs: pytest.skip("nothing was installed below this home")
+    for log in logs: assert likely_cause(log) is None, log
+
+
+@pytest.mark.skipif(not GUIDE.is_file(), reason="the guide is not here")
+def test_what_the_guide_printed_has_noise_at_most():
+    printed = "\n".join(GUIDE.read_text(encoding="utf8").split("```")[1::2])
+    assert [each.id for each in diagnose(io.BytesIO(printed.encode())) if each.severity != "benign"] == []
+
+
+@pytest.mark.parametrize("line, code", [("RuntimeError: ERR01006 OPS memory", "ERR01006"), ("something failed. ret is -8006", "-8006"), ("aclrtMalloc failed, error code is 507012", "507012"),
+                                        ("[ERROR] drvRetCode=46 in halOpen", "46"), ("EI9999: Inner Error!", "EI9999")])
+def test_codes_without_a_row_are_decoded(line, code):
+    found = diagnose(io.BytesIO(line.encode()))
+    assert [each.id for each in found] == [code] and known()[1] and found[0].cause.startswith(f"The code {code} means")
+
+
+def test_lines_are_counted_across_blocks(monkeypatch):
+    monkeypatch.setattr("qwen_npu_tut.diagnose.BLOCK", 1000)
+    text = "x" * 79 + "\n"
+    found = diagnose(io.BytesIO((text * 1234 + ROWS["triton-missing"].example + "\n" + text * 7).encode()))
+    assert [(each.id, each.line) for each in found] == [("triton-missing", 1235)]
+
+
+def test_a_line_without_an_end():
+    far = "y" * (3 * LONGEST)
+    assert causes(f"{far} {ROWS['triton-missing'].example}") == ["triton-missing"]
+
+
+@pytest.mark.parametrize("text", ["\x1b[1;31mModuleNotFoundError\x1b[0m: No module named \x1b[33m'triton'\x1b[0m\n", "50%\rModuleNotFoundError: No module named 'triton'\r60%\n",
+                                  "\udce4\udcbd ModuleNotFoundError: No module named 'triton'\n", "\0\0ModuleNotFoundError: No module named 'triton'\r\n"])
+def test_escapes_carriage_returns_and_broken_letters(text):
+    found = diagnose(io.BytesIO(text.encode("utf8", "surrogateescape")))
+    assert [each.id for each in found] == ["triton-missing"] and found[0].text.isprintable()
+
+
+def command(*words, **more) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", "from qwen_npu_tut.cli import main; main()", "diagnose", *words], capture_output=True, timeout=60, **more)
+
+
+@pytest.mark.parametrize("make, said", [(lambda path: path.mkdir(), "is a folder"), (lambda path: path.touch(), "is empty"), (lambda path: path.write_bytes(os.urandom(100_000)), "is no text"),
+                                        (lambda path: path.write_bytes("x\n".encode("utf-16")), "UTF-16"), (lambda path: None, "cannot be read"), (lambda path: path.symlink_to("/dev/zero"), "is no file")],
+                         ids=["folder", "empty", "binary", "UTF-16", "missing", "device"])
+def test_what_is_no_log_is_one_sentence(tmp_path, make, said):
+    make(tmp_path / "log")
+    done = command(str(tmp_path / "log"))
+    assert done.returncode == 2 and said in done.stderr.decode() and b"Traceback" not in done.stderr and not done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_log_of_somebody_else(tmp_path):
+    (tmp_path / "log").write_text("x")
+    (tmp_path / "log").chmod(0)
+    assert "cannot be read" in command(str(tmp_path / "log")).stderr.decode()
+
+
+def test_pipes(tmp_path):
+    text = ROWS["triton-missing"].example.encode()
+    assert b"triton" in command("-", input=text).stdout
+    os.mkfifo(tmp_path / "pipe")
+    threading.Thread(target=(tmp_path / "pipe").write_bytes, args=[text], daemon=True).start()
+    assert b"triton" in command(str(tmp_path / "pipe")).stdout
+
+
+def test_the_command(monkeypatch, capsys, tmp_path):
+    (tmp_path / "log").write_text(f"fine\n{ROWS['uncaught-exception'].example}\n{ROWS['nnal-not-found'].example}\n")
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["qwen-npu", "diagnose", *words])
+        with pytest.raises(SystemExit) as ended: cli.main()
+        return ended.value.code, *capsys.readouterr()
+
+    code, out, _ = run(str(tmp_path / "log"), "--json")
+    found = json.loads(out)["findings"]
+    assert code == 0 and [(each["id"], each["line"]) for each in found][0] == ("nnal-not-found", 3) and found[-1]["id"] == "uncaught-exception"
+    assert set(found[0]) == {"id", "severity", "cause", "fix", "source", "line", "text"}
+    code, out, _ = run(str(tmp_path / "log"))
+    assert code == 0 and "set_env.sh" in out
+    (tmp_path / "fine").write_text("all is well\n")
+    assert run(str(tmp_path / "fine"))[0] == 1
+    assert run(str(tmp_path / "fine"), "--json")[:2] == (1, '{\n  "findings": []\n}\n')

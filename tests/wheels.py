@@ -1,0 +1,54 @@
+"Wheels of a few hundred bytes and a package index on loopback that serves them, well or badly."
+import base64
+import hashlib
+import threading
+import zipfile
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+
+def make_wheel(folder: Path, name: str, version: str, tag: str = "py3-none-any", requires: tuple[str, ...] = (), extras: tuple[str, ...] = ()) -> Path:
+    "A wheel with a module of its name and nothing in it."
+    plain = name.replace("-", "_")
+    about = f"{plain}-{version}.dist-info"
+    metadata = "".join(["Metadata-Version: 2.1\n", f"Name: {name}\n", f"Version: {version}\n", *(f"Provides-Extra: {each}\n" for each in extras), *(f"Requires-Dist: {each}\n" for each in requires)])
+    files = {f"{plain}/__init__.py": "", f"{about}/METADATA": metadata, f"{about}/WHEEL": f"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: {tag}\n"}
+    lines = [f"{path},sha256={base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip('=')},{len(text)}" for path, text in files.items()]
+    files[f"{about}/RECORD"] = "\n".join([*lines, f"{about}/RECORD,,", ""])
+    wheel = folder / f"{plain}-{version}-{tag}.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for path, text in files.items(): archive.writestr(path, text)
+    return wheel
+
+
+@contextmanager
+def index(folder: Path, fault: str = ""):
+    "A simple index (PEP 503) of a folder's wheels; faults: `page` answers a login page, `403`, `500`, `empty`."
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            if fault in ("403", "500"): return self.send_error(int(fault))
+            name = self.path.strip("/").split("/")[-1]
+            if name.endswith(".whl"): return self.answer((folder / name).read_bytes(), "application/octet-stream")
+            if fault == "page": return self.answer(b"<html><body>Please log in</body></html>", "text/html")
+            found = [wheel for wheel in sorted(folder.glob("*.whl")) if wheel.name.split("-")[0] == name.replace("-", "_").lower()]
+            if not found or fault == "empty": return self.send_error(404)
+            self.answer("".join(f'<a href="/files/{wheel.name}">{wheel.name}</a>' for wheel in found).encode(), "text/html")
+
+        def answer(self, body: bytes, kind: str):
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command == "GET": self.wfile.write(body)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *words): pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try: yield f"http://127.0.0.1:{server.server_address[1]}/simple"
+    finally:
+        server.shutdown()
+        server.server_close()
