@@ -90,7 +90,7 @@ def check(deep: Deep = False, machine: Annotated[Path | None, typer.Option("--ma
     else:
         for each in report.findings: told(each.level, each.id, each.what, fix=each.fix, source=each.source if each.level != "ok" else "")
         warned = sum(each.level == "warn" for each in report.findings)
-        typer.echo(f"The stack is {report.stack}: {len(report.blocked)} findings block, {warned} warn.")
+        typer.echo(f"The stack is {report.stack}. Findings that block: {len(report.blocked)}; that warn: {warned}.")
     raise typer.Exit(1 if report.blocked else 0)
 
 # %% ../nbs/lib/ask.ipynb #e32278ff
@@ -101,6 +101,7 @@ def report(out: Annotated[Path | None, typer.Option("-o", "--out", help="The fil
     from qwen_npu_tut.record import Recorder, read_record, record_text
     recorder = Recorder(Host())
     if out and out.exists(): read_record(out)  # only another record is written over
+    if out and not out.absolute().parent.is_dir(): raise Problem(f"There is no folder {shown(out.absolute().parent)}.", "Name a file in a folder that is there, with -o.", code=2)
     examined(recorder, stack, deep, live=True)
     text = record_text(recorder)
     if out is None: return print(text, end="")

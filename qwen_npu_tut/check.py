@@ -72,7 +72,7 @@ def npu_findings(
     "Which cards there are; without an A2 or A3 card one sentence that says so."
     if not machine.series:
         return [judged("npu", not wanted.needs_npu, "There is no Ascend card to be seen.", "Take the stack cpu (--stack cpu), or go to the machine with the card.", CARDS)]
-    what = f"There are {dies(machine)} NPU devices of the series {machine.series}, chip {machine.soc or 'unknown'}."
+    what = f"NPU devices: {dies(machine)}, series {machine.series}, chip {machine.soc or 'unknown'}."
     return [judged("npu", machine.series in SUPPORTED, what, "This guide is for the series A2 and A3; on this machine it takes the stack cpu: qwen-npu up --stack cpu", CARDS)]
 
 # %% ../nbs/01_check.ipynb #5e880f8f
@@ -238,12 +238,13 @@ def stack_findings(
 # %% ../nbs/01_check.ipynb #b531deee
 def deep_findings(
     machine: Machine,  # whose probe was run
+    wanted: Stack,     # in whose engine
 ) -> list[Finding]:
-    "What torch_npu said when it was tried; nothing where it was not."
+    "What torch_npu, or torch where no NPU is needed, said when it was tried; nothing where it was not."
     if not machine.probe: return []
     known = next(iter(diagnose(io.BytesIO(machine.probe.encode()))), None)
-    good = re.search(r"^probe ok: (.*)$", machine.probe, re.MULTILINE)
-    return [judged("torch_npu", bool(good), f"torch_npu computes on {good[1]}." if good else f"torch_npu does not compute. {known.cause if known else ''}".strip(),
+    good, name = re.search(r"^probe ok: (.*)$", machine.probe, re.MULTILINE), "torch_npu" if wanted.needs_npu else "torch"
+    return [judged(name, bool(good), f"{name} computes on {good[1]}." if good else f"{name} does not compute. {known.cause if known else ''}".strip(),
                    known.fix if known else "Read its last lines: qwen-npu check --deep --json", known.source if known else "run on this machine", "block")]
 
 # %% ../nbs/01_check.ipynb #64adc1f5
@@ -265,9 +266,10 @@ class Report:
                 "stack": self.stack, "findings": [asdict(each) for each in self.findings]}
 
     def _repr_markdown_(self) -> str:
-        "The findings as a table, for a notebook."
-        rows = [f"| {each.level} | {each.what} | {each.fix} |" for each in self.findings]
-        return "\n".join([f"Stack: **{self.stack}**", "", "| | what was seen | what to do |", "| --- | --- | --- |", *rows])
+        "The findings that need attention as a table, for a notebook."
+        def cell(text: str) -> str: return f"`{text}`".replace("|", "\\|") if text else ""
+        rows = [f"| {each.level} | {each.what} | {cell(each.fix)} |" for each in self.findings if each.level != "ok"]
+        return "\n".join([f"Stack: **{self.stack}**. Findings without trouble: {len(self.findings) - len(rows)}.", "", "| | what was seen | what to do |", "| --- | --- | --- |", *rows])
 
     def refuse(self) -> None:
         "`Problem` with the first finding that stops the work, if there is one."
@@ -282,9 +284,9 @@ def check(
     "Every finding, in the order in which a failure would come."
     wanted = wanted or fitting_stack(machine)
     found = [*platform_findings(machine, wanted), *npu_findings(machine, wanted)]
+    deep = deep_findings(machine, wanted)
     if machine.series in SUPPORTED and wanted.needs_npu:
         chip = [*access_findings(machine), *driver_findings(machine, wanted), *cann_findings(machine, wanted), *smi_findings(machine), *hbm_findings(machine, wanted.model_bytes)]
-        deep = deep_findings(machine)
         if deep and deep[0].level == "ok": chip = [replace(each, level="warn") if each.level == "block" else each for each in chip]
-        found += [*chip, *deep]
-    return Report(machine, wanted.name, (*found, *room_findings(machine, wanted, disk_bytes), *stack_findings(machine, wanted)))
+        found += chip
+    return Report(machine, wanted.name, (*found, *deep, *room_findings(machine, wanted, disk_bytes), *stack_findings(machine, wanted)))

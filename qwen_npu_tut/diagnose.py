@@ -157,13 +157,14 @@ class _Scan:
             if any(block.startswith(text, match.start() - offset) for offset, text, _ in self.anchored[match[0]] if match.start() >= offset): return match
             place = match.start() + 1
 
-    def fresh(self, block: bytes, place: int) -> re.Match[bytes] | None:
-        "The next code that was not met yet: a million equal lines cost a search and no more."
-        while (match := _CODED.search(block, place)) and match[0] in self.seen: place = match.end()
-        if match and len(self.seen) < 10_000: self.seen.add(match[0])
-        return match if match and len(self.seen) < 10_000 else None
+# %% ../nbs/lib/diagnose.ipynb #b7aeeb06
+def _fresh(seen: set[bytes], block: bytes, place: int) -> re.Match[bytes] | None:
+    "The next code that was not met yet: a million equal lines cost a search and no more."
+    while (match := _CODED.search(block, place)) and match[0] in seen: place = match.end()
+    if match is None or len(seen) >= 10_000: return None
+    seen.add(match[0])
+    return match
 
-# %% ../nbs/lib/diagnose.ipynb #d6f74b93
 def _search(scan: _Scan, block: bytes) -> None:
     "Search one block for rows, then for the codes that no row has explained."
     for anchor, number, line in _marked(block, lambda place: scan.strike(block, place), scan.lines):
@@ -173,7 +174,7 @@ def _search(scan: _Scan, block: bytes) -> None:
             scan.told |= {code for code, _ in decode(line)}
             del scan.left[row.id]
         if shown: scan.rebuild()
-    for _, number, line in _marked(block, lambda place: scan.fresh(block, place), scan.lines):
+    for _, number, line in _marked(block, lambda place: _fresh(scan.seen, block, place), scan.lines):
         for code, meaning in decode(line):
             if code not in scan.told: scan.causes[code] = Cause(code, "error", CODE.format(code=code, meaning=meaning), LOOK_ABOVE, "failures.toml, codes", number, printable(line))
             scan.told.add(code)

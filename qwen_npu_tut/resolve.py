@@ -70,9 +70,10 @@ def resolve(
 def requirement(package: str, pin: Pin) -> str: return f"{package}{f'[{pin.extra}]' if pin.extra else ''}=={pin.version}"
 
 def reason(said: str) -> str:  # one line
-    "The resolver's first reason, without its prefixes and hints."
-    text = " ".join(said.partition("hint:")[0].split())
-    return re.sub(r"^.*?(?:cause:|error:|warning:)\s*", "", text)[:300]
+    "The resolver's reason without its prefixes and hints: why there is no solution, or what was asked for and the last thing that failed."
+    parts = [part.strip() for part in " ".join(said.partition("hint:")[0].split()).split("cause:")]
+    first = re.sub(r"^.*?(error|warning):\s*", "", parts[0])
+    return (parts[1] if first.startswith("No solution") and len(parts) > 1 else " … ".join(dict.fromkeys((first, parts[-1]))) if len(parts) > 1 else first)[:300]
 
 def verify_pin(wanted: Stack, package: str, architecture: str) -> Verdict:
     "One pin on one architecture, without what it needs."
