@@ -115,11 +115,13 @@ def down(json_: Json = False):
 
 # %% ../nbs/lib/cli.ipynb #dc112b65
 @app.command()
-def plan(stack: Stack = None, format: Annotated[Literal["table", "json"], typer.Option("--format")] = "table"):
+def plan(stack: Stack = None, format: Annotated[Literal["table", "sh", "json"], typer.Option("--format", help="sh: a bash script that does the same.")] = "table"):
     "The steps for this machine; touches nothing."
     from qwen_npu_tut import kernels, walk
+    from qwen_npu_tut.script import script_text
     choice = walk.choose(stack=stack)
     steps = kernels.installation(choice.machine, choice.stack)
+    if format == "sh": return print(script_text(steps, f"The engine of the stack {choice.stack.name}: {choice.stack.title}"), end="")
     if format == "json": return print_json([{**step.asdict(), "done": not step.proof.gap()} for step in steps])
     for step in steps: typer.echo(f"{'to do' if step.proof.gap() else 'done':6} {step.name:22} {step.reason}")
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['LOCKS', 'CANN_PYTHON_NEEDS', 'PRODUCT_ON_NPU', 'stack_folder', 'engine_python', 'site_packages', 'read_lock',
-           'torch_index', 'environment_step', 'pip_install', 'cpu_build', 'torch_step', 'torch_npu_step']
+           'torch_index', 'environment_step', 'pip_install', 'constraints_file', 'constraints_step', 'cpu_build',
+           'torch_step', 'torch_npu_step']
 
 # %% ../nbs/02_install.ipynb #f66f6482
 import os
@@ -14,7 +15,7 @@ import urllib.request
 from importlib.resources import files
 from pathlib import Path
 from .check import Machine
-from .plan import CommandProof, PackagesProof, Step
+from .plan import CommandProof, FileProof, PackagesProof, Step
 from .settings import Problem, home
 from .stacks import Stack
 
@@ -87,6 +88,22 @@ def pip_install(
     "pip of an engine, told not to ask and not to look for its own updates."
     return (str(engine_python(name)), "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off", *arguments)
 
+def constraints_file(
+    name: str,  # a stack's name
+) -> Path:      # a file that pip reads
+    "Where the versions lie that no later step may trade for others."
+    return stack_folder(name) / "constraints.txt"
+
+def constraints_step(
+    wanted: Stack,  # an NPU stack
+) -> Step:          # one step
+    "All pins of a stack that pip installs, in one file."
+    names = [name for name, pin in wanted.pins.items() if pin.kind == "pip"]
+    text = "".join(f"{line}\n" for line in [*(f"{name}=={wanted.version(name)}" for name in names), *wanted.constraints])
+    writing = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
+    file = constraints_file(wanted.name)
+    return Step("constraints", "pip trades what is installed for what the next package asks for, unless a file says no.", (sys.executable, "-c", writing, str(file), text), FileProof(file, text))
+
 # %% ../nbs/02_install.ipynb #64cff396
 def cpu_build(
     pins: dict[str, str],   # torch and torchvision
@@ -100,13 +117,15 @@ def cpu_build(
 def torch_step(
     machine: Machine,  # what was found
     wanted: Stack,     # names the versions
-    index: str = "",   # the CPU index's address; empty: the ordinary index
+    index: str = "",   # the CPU index's address, or a folder that has the builds of it; empty: the ordinary index
 ) -> Step:             # one step
     "torch and torchvision, which have to match; on the `cpu` stack exactly the locked packages."
     pins = {package: wanted.version(package) for package in ("torch", "torchvision")}
     if not wanted.needs_npu: pins |= cpu_build(pins, index, LOCKS / f"cpu-{machine.architecture}-cuda.txt")
-    source = ("--index-url", index) if index else ()
-    alone = () if wanted.needs_npu else ("--no-deps",)
+    if wanted.needs_npu and index and machine.architecture == "x86_64": pins = {package: f"{version}+cpu" for package, version in pins.items()}
+    where = "--extra-index-url" if wanted.needs_npu else "--index-url"  # what torch needs beside it is on the ordinary index
+    source = (where, index) if index.startswith("http") else ()
+    alone = ("--constraint", str(constraints_file(wanted.name))) if wanted.needs_npu else ("--no-deps",)
     packages = [f"{package}=={version}" for package, version in pins.items()]
     return Step("torch", "The engine computes with torch; torchvision is imported by SGLang and has to match it.",
                 pip_install(wanted.name, *alone, *source, *packages), PackagesProof(site_packages(wanted.name, machine), pins),
@@ -122,8 +141,8 @@ def torch_npu_step(
     environment: dict[str, str],  # with CANN's variables
 ) -> Step:                        # one step; stated by sources, not run on an NPU by us
     "torch_npu under the pins of its stack, proved by a 2x2 product on the chip."
-    pins = [f"{package}=={wanted.version(package)}" for package in ("torch", "torchvision", "torch-npu", "numpy", "wheel")]
+    pins = [f"{package}=={wanted.version(package)}" for package in ("torch", "torchvision", "torch-npu", "numpy", "wheel") if package in wanted.pins]
     return Step("torch_npu", "It gives torch the device npu; numpy 2 breaks CANN 8.2, so numpy is pinned with it.",
-                pip_install(wanted.name, *pins, *CANN_PYTHON_NEEDS),
+                pip_install(wanted.name, "--constraint", str(constraints_file(wanted.name)), *pins, *CANN_PYTHON_NEEDS),
                 CommandProof((str(engine_python(wanted.name)), "-c", PRODUCT_ON_NPU), environment, seconds=120),
                 guide="pip install torch_npu==2.6.0.post3", environment=environment)

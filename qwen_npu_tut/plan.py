@@ -54,9 +54,10 @@ def same_version(
 # %% ../nbs/lib/plan.ipynb #1a66103b
 @dataclass(frozen=True)
 class PackagesProof:
-    "It is done when packages stand in a site-packages folder, whole and with these versions (an empty one: any)."
+    "It is done when packages stand in a site-packages folder, whole and with these versions (an empty one: any), and others do not."
     site: Path
     versions: Mapping[str, str]
+    absent: tuple[str, ...] = ()
 
     def _information(self) -> Iterable[tuple[str, str, Path]]:
         for folder in self.site.glob("*.dist-info"):
@@ -68,6 +69,8 @@ class PackagesProof:
         whole = {name: version for name, version, folder in self._information() if (folder / "RECORD").is_file()}
         lacking = [f"{name} {version}".strip() for name, version in self.versions.items()
                    if canonical(name) not in whole or (version and not same_version(version, whole[canonical(name)]))]
+        for name in self.absent:
+            if canonical(name) in whole: return f"The package {name} is installed, and has to go."
         if not lacking: return ""
         return f"{len(lacking)} of {len(self.versions)} packages are not installed: {', '.join(lacking[:3])}{', …' if len(lacking) > 3 else ''}."
 

@@ -50,6 +50,8 @@ class Stack:
     disk_bytes: Mapping[str, int] = field(default_factory=dict)      # architecture to bytes on disk afterwards
     images: Mapping[str, str] = field(default_factory=dict)  # series to the official image, which needs the driver alone
     image_architectures: tuple[str, ...] = ("aarch64", "x86_64")
+    kernel_archive: str = ""          # the name of the release's archive of kernels, with {tag}, {chip} and {architecture}
+    constraints: tuple[str, ...] = () # more lines for pip's constraints file
     lacks: tuple[str, ...] = ()       # options that its SGLang does not have yet
     refused: str = ""                 # why `install` declines it
     def version(self, package: str) -> str: return self.pins[package].version
