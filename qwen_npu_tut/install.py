@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LOCKS', 'CANN_PYTHON_NEEDS', 'PRODUCT_ON_NPU', 'stack_folder', 'engine_python', 'site_packages', 'read_lock',
-           'torch_index', 'environment_step', 'pip_install', 'constraints_file', 'constraints_step', 'cpu_build',
-           'torch_step', 'torch_npu_step']
+           'torch_index', 'package_mirror', 'environment_step', 'pip_install', 'constraints_file', 'constraints_step',
+           'cpu_build', 'torch_step', 'torch_npu_step']
 
 # %% ../nbs/02_install.ipynb #f66f6482
 import os
@@ -16,8 +16,9 @@ from importlib.resources import files
 from pathlib import Path
 from .check import Machine
 from .plan import CommandProof, FileProof, PackagesProof, Step
+from .resolve import package_index
 from .settings import Problem, home
-from .stacks import Stack
+from .stacks import Stack, mirrors
 
 # %% ../nbs/02_install.ipynb #f4f1d1da
 def stack_folder(
@@ -70,6 +71,20 @@ def torch_index(
     except (OSError, ValueError): return ""
     return wanted.indexes["torch"] if re.search(rf"torch-{re.escape(wanted.version('torch'))}(%2B|\+)cpu-", page) else ""
 
+# %% ../nbs/02_install.ipynb #6b459f41
+def package_mirror(
+    seconds: float = 3.0,           # how long to wait for each answer
+    opener=urllib.request.urlopen,  # what asks; a test gives its own
+) -> str:                           # a mirror's address, or "" where pip needs to be told nothing
+    "The first index that answers and has pip itself, where no index is set and the ordinary one does not."
+    if package_index(): return ""
+    for address in ("https://pypi.org/simple", *mirrors()):
+        try:
+            with opener(f"{address}/pip/", timeout=seconds) as answer: page = answer.read(4_000_000).decode("utf8", "replace")
+        except (OSError, ValueError): continue
+        if re.search(r"pip-\d+\.\d+", page): return "" if address.startswith("https://pypi.org/") else address
+    return ""
+
 # %% ../nbs/02_install.ipynb #7fed3721
 def environment_step(
     machine: Machine,  # whose Python it is made with
@@ -88,6 +103,7 @@ def pip_install(
     "pip of an engine, told not to ask and not to look for its own updates."
     return (str(engine_python(name)), "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off", *arguments)
 
+# %% ../nbs/02_install.ipynb #7fed3722
 def constraints_file(
     name: str,  # a stack's name
 ) -> Path:      # a file that pip reads

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RELEASES', 'CHIP_WORD', 'FETCH', 'SWAP', 'FOR_THE_ENGINE', 'LAYING', 'sourced_environment', 'TagProof', 'clone_step',
            'kernels_step', 'build_steps', 'archive_steps', 'npu_steps', 'packages_step', 'plugin_files', 'record_of',
-           'lay_plugin', 'plugin_step', 'installation', 'cann_environment']
+           'lay_plugin', 'plugin_step', 'installation', 'cann_environment', 'as_written']
 
 # %% ../nbs/03_kernels.ipynb #51fa7c02
 import base64
@@ -20,7 +20,7 @@ from importlib.resources import files
 from pathlib import Path
 from .check import Machine
 from .host import run_bounded
-from .install import LOCKS, constraints_file, constraints_step, engine_python, environment_step, pip_install, read_lock, site_packages, stack_folder, torch_index, torch_npu_step, torch_step
+from .install import LOCKS, constraints_file, constraints_step, engine_python, environment_step, package_mirror, pip_install, read_lock, site_packages, stack_folder, torch_index, torch_npu_step, torch_step
 from .plan import CommandProof, FileProof, PackagesProof, Step
 from .settings import Problem, shown
 from .stacks import Stack
@@ -59,6 +59,7 @@ class TagProof:
         "Remove what an interrupted clone left."
         shutil.rmtree(self.folder, ignore_errors=True)
 
+# %% ../nbs/03_kernels.ipynb #6b1d46fd
 def clone_step(
     wanted: Stack,  # names the tag
     package: str,   # "sglang" or "sgl-kernel-npu"
@@ -211,9 +212,10 @@ def installation(
         offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels.absolute())}
         steps = installation(machine, wanted, str(wheels) if any(wheels.glob("torch-*cpu*.whl")) else "")
         return [replace(step, environment={**step.environment, **offline}) if "pip" in step.command else step for step in steps]
-    if index is None:  # an index is asked only where torch is still to come
+    if index is None:  # indexes are asked only where torch is still to come
         done = [known for known in ("", wanted.indexes["torch"]) if not torch_step(machine, wanted, known).proof.gap()]
-        index = done[0] if done else torch_index(wanted)
+        steps, mirror = installation(machine, wanted, done[0] if done else torch_index(wanted)), "" if done else package_mirror()
+        return [replace(step, environment={**step.environment, "PIP_INDEX_URL": mirror}) if mirror and "pip" in step.command else step for step in steps]
     first, torch = environment_step(machine, wanted), torch_step(machine, wanted, index)
     if wanted.needs_npu and machine.architecture == "x86_64" and not index and torch.proof.gap():
         raise Problem(f"On x86_64 torch_npu needs the CPU build of torch, and {wanted.indexes['torch']} does not answer or does not have it.",
@@ -223,6 +225,7 @@ def installation(
     environment = cann_environment(wanted)
     return [first, constraints_step(wanted), torch, torch_npu_step(machine, wanted, environment), *npu_steps(machine, wanted, environment)]
 
+# %% ../nbs/03_kernels.ipynb #50fd1d89
 def cann_environment(
     wanted: Stack,  # names where its CANN lies
 ) -> dict[str, str]:  # the environment after set_env.sh of CANN and, where it is there, NNAL
@@ -231,3 +234,18 @@ def cann_environment(
     toolkit = next((script for script in scripts if script.is_file()), scripts[0])
     nnal = Path("/usr/local/Ascend/nnal/atb/set_env.sh")
     return sourced_environment([toolkit, nnal] if nnal.is_file() else [toolkit])
+
+# %% ../nbs/03_kernels.ipynb #a61edac2
+def as_written(
+    machine: Machine,  # what was found
+    wanted: Stack,     # the stack guide
+) -> tuple[list[Step], Problem]:  # the steps before the first pin that does not fit, and what is wrong with that pin
+    "The page to the letter, as far as it goes; `Problem` for a stack that is no record of a page."
+    disputed = next(((package, pin) for package, pin in wanted.pins.items() if pin.kind == "pip" and pin.against), None)
+    if not wanted.refused or wanted.cann_roots or disputed is None:  # a record of a page has no CANN of its own
+        raise Problem("--as-written is for the stack guide.", "Leave it out: the other stacks are installed as they are.", code=2)
+    pins = {package: wanted.version(package) for package in ("torch", "torchvision")}
+    torch = Step("torch", "The page's own line.", pip_install(wanted.name, *(f"{package}=={version}" for package, version in pins.items()), "--index-url", wanted.indexes["torch"]),
+                 PackagesProof(site_packages(wanted.name, machine), pins), guide="pip install torch==2.6.0 torchvision==0.21.0 --index-url https://download.pytorch.org/whl/cpu")
+    package, pin = disputed
+    return [environment_step(machine, wanted), torch], Problem(f"The page's next line installs {package} {pin.version}, which is known not to fit. {pin.against}.", "The same page repaired: qwen-npu install --stack cann-8.2")

@@ -7,6 +7,7 @@ __all__ = ['FileProof', 'canonical', 'same_version', 'PackagesProof', 'CommandPr
            'run_plan']
 
 # %% ../nbs/lib/plan.ipynb #4befc5b3
+import os
 import shlex
 import shutil
 import time
@@ -110,9 +111,10 @@ class Step:
     folder: Path | None = None        # where it runs
 
     def asdict(self) -> dict:
-        "The step as plain data, for JSON."
+        "The step as plain data, for JSON; of its environment what differs from ours, for ours may hold keys."
+        changed = {name: value for name, value in self.environment.items() if os.environ.get(name) != value}
         return {"name": self.name, "reason": self.reason, "guide": self.guide, "command": list(self.command),
-                "environment": dict(self.environment), "folder": str(self.folder) if self.folder else None}
+                "environment": changed, "folder": str(self.folder) if self.folder else None}
 
 # %% ../nbs/lib/plan.ipynb #9c3b8800
 @dataclass(frozen=True)

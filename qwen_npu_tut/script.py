@@ -19,6 +19,7 @@ READ_BACK = ('import sys; from importlib.metadata import distributions; '
              'sys.exit(any(wanted not in (version, version.partition("+")[0]) if wanted else version == "absent" for version, (_, _, wanted) in zip(have, pins)))')
 SAME_TEXT = "import sys, pathlib; file = pathlib.Path(sys.argv[1]); sys.exit(not file.is_file() or file.read_text() != sys.argv[2])"
 
+# %% ../nbs/lib/script.ipynb #3fb4e97a
 def question(
     step: Step,  # any step of a plan
 ) -> str:        # a shell command that says whether it is done
@@ -38,7 +39,7 @@ def _with(environment: Mapping[str, str], command: str) -> str:
     changed = [f"{name}={value}" for name, value in sorted(environment.items()) if os.environ.get(name) != value]
     return f"{shlex.join(['env', *changed])} {command}" if changed else command
 
-# %% ../nbs/lib/script.ipynb #5476376f
+# %% ../nbs/lib/script.ipynb #4af9130b
 HEAD = """#!/usr/bin/env bash
 # shellcheck disable=SC2016
 # {title}

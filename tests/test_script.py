@@ -46,3 +46,13 @@ def test_the_script_and_the_plan_take_each_others_place(private_home, tmp_path):
     events = []
     run_plan(steps(), os.environ, lambda event: events.append(event.kind))
     assert events == ["skipped", "skipped"]
+
+
+def test_no_key_of_ours_stands_in_a_plan(monkeypatch):
+    "The environment of an NPU's steps is ours with CANN's variables in it."
+    monkeypatch.setenv("SOME_API_KEY", "hunter2")
+    monkeypatch.setattr(kernels, "cann_environment", lambda wanted: {**os.environ, **CANN})
+    steps = kernels.installation(read_machine(machines.A2.host()), stack("cann-8.2"), "")
+    assert any("hunter2" in step.environment.values() for step in steps)  # it is there to be found
+    assert "hunter2" not in script_text(steps, "") and "hunter2" not in str([step.asdict() for step in steps])
+    assert "/cann/lib64" in script_text(steps, "")

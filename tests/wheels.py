@@ -6,14 +6,15 @@ import zipfile
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 
-def make_wheel(folder: Path, name: str, version: str, tag: str = "py3-none-any", requires: tuple[str, ...] = (), extras: tuple[str, ...] = ()) -> Path:
-    "A wheel with a module of its name and nothing in it."
+def make_wheel(folder: Path, name: str, version: str, tag: str = "py3-none-any", requires: tuple[str, ...] = (), extras: tuple[str, ...] = (), code: str = "", module: str = "") -> Path:
+    "A wheel with one module, of its name if no other is given."
     plain = name.replace("-", "_")
     about = f"{plain}-{version}.dist-info"
     metadata = "".join(["Metadata-Version: 2.1\n", f"Name: {name}\n", f"Version: {version}\n", *(f"Provides-Extra: {each}\n" for each in extras), *(f"Requires-Dist: {each}\n" for each in requires)])
-    files = {f"{plain}/__init__.py": "", f"{about}/METADATA": metadata, f"{about}/WHEEL": f"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: {tag}\n"}
+    files = {f"{module or plain}/__init__.py": code, f"{about}/METADATA": metadata, f"{about}/WHEEL": f"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: {tag}\n"}
     lines = [f"{path},sha256={base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip('=')},{len(text)}" for path, text in files.items()]
     files[f"{about}/RECORD"] = "\n".join([*lines, f"{about}/RECORD,,", ""])
     wheel = folder / f"{plain}-{version}-{tag}.whl"
@@ -28,7 +29,7 @@ def index(folder: Path, fault: str = ""):
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             if fault in ("403", "500"): return self.send_error(int(fault))
-            name = self.path.strip("/").split("/")[-1]
+            name = unquote(self.path.strip("/").split("/")[-1])
             if name.endswith(".whl"): return self.answer((folder / name).read_bytes(), "application/octet-stream")
             if fault == "page": return self.answer(b"<html><body>Please log in</body></html>", "text/html")
             found = [wheel for wheel in sorted(folder.glob("*.whl")) if wheel.name.split("-")[0] == name.replace("-", "_").lower()]

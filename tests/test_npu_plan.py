@@ -1,0 +1,97 @@
+"The whole plan for an NPU, each step really run on a simulated machine with stand-ins for the chip and the network; nothing here was run on an NPU."
+import os
+import subprocess
+from dataclasses import replace
+
+import machines
+import pytest
+from standins import PYTHON, stand_in
+from wheels import index
+
+from qwen_npu_tut import kernels
+from qwen_npu_tut.install import engine_python, stack_folder
+from qwen_npu_tut.machine import read_machine
+from qwen_npu_tut.plan import run_plan
+from qwen_npu_tut.settings import Problem
+from qwen_npu_tut.stacks import stack
+
+CASES = [("A2", "cann-8.2", "aarch64"), ("A2", "cann-9.0", "x86_64")]  # a build, an archive; prove_npu_plan.py has the others
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    "A simulated server: gives the plan for it, and the index it asks."
+    def prepare(series, name, architecture, fault=""):
+        monkeypatch.setenv("QWEN_NPU_HOME", str(tmp_path / "home 家"))
+        for variable, value in stand_in(tmp_path, stack(name), architecture).items(): monkeypatch.setenv(variable, value)
+        monkeypatch.setattr(kernels, "RELEASES", (tmp_path / "releases").as_uri())
+        monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
+        wanted = replace(stack(name), cann_roots=(str(tmp_path / "昇腾 cann"),), indexes={**stack(name).indexes})
+        machine = read_machine((machines.A3 if series == "A3" else machines.A2).host())
+        return replace(machine, architecture=architecture, python=PYTHON), wanted
+    return prepare
+
+
+def in_engine(name: str, code: str, **environment) -> str:
+    done = subprocess.run([str(engine_python(name)), "-c", code], env={**os.environ, **environment}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("series, name, architecture", CASES)
+def test_the_plan_is_run_from_first_to_last(server, monkeypatch, tmp_path, series, name, architecture):
+    run_whole(server, monkeypatch, tmp_path, series, name, architecture)
+
+
+def run_whole(server, monkeypatch, tmp_path, series, name, architecture):
+    "Run a plan, look at what it left, run it again."
+    machine, wanted = server(series, name, architecture)
+    with index(tmp_path / "wheels") as address:
+        monkeypatch.setenv("PIP_INDEX_URL", address)
+        steps = kernels.installation(machine, replace(wanted, indexes={"torch": address}), address)
+        events = []
+        run_plan(steps, os.environ, lambda event: events.append((event.kind, event.step)) if event.kind in ("done", "skipped", "failed") else None)
+    assert [kind for kind, _ in events] == ["done"] * len(steps)
+    assert [step.proof.gap() for step in steps] == [""] * len(steps)
+    # what is left at the end: the stack's torch and numpy, Ascend's triton, SGLang from the file for NPUs
+    assert in_engine(name, "import triton, sglang; print(triton.whose, sglang.file)") == "of Ascend #for an NPU"
+    versions = in_engine(name, "from importlib.metadata import version; print(version('torch'), version('numpy'), version('torch-npu'))").split()
+    assert versions == [wanted.version("torch") + ("+cpu" if architecture == "x86_64" else versions[0].removeprefix(wanted.version("torch"))), wanted.version("numpy"), wanted.version("torch-npu")]
+    if not wanted.kernel_archive:
+        source = stack_folder(name) / "src" / "sgl-kernel-npu"
+        assert (source / "arguments").read_text().split() == list(wanted.kernel_target[series])
+        assert (source / "library_path").read_text().startswith(f"{tmp_path}/昇腾 cann/runtime/lib64/stub:")
+    again = []
+    run_plan(kernels.installation(machine, wanted, "https://nobody.invalid"), os.environ, lambda event: again.append(event.kind))
+    assert set(again) == {"skipped"}  # and no index was asked
+
+
+@pytest.mark.parametrize("fault", ["500"])
+def test_a_mirror_that_fails_in_the_middle(server, monkeypatch, tmp_path, fault):
+    fail_and_go_on(server, monkeypatch, tmp_path, fault)
+
+
+def fail_and_go_on(server, monkeypatch, tmp_path, fault):
+    "A plan whose index fails, then the same plan with one that answers."
+    machine, wanted = server("A2", "cann-8.5", "aarch64")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    with index(tmp_path / "wheels", fault) as address, pytest.raises(Problem, match="The step 'torch' did not succeed") as problem:
+        monkeypatch.setenv("PIP_INDEX_URL", address)
+        run_plan(kernels.installation(machine, wanted, ""), os.environ)
+    assert "Its last lines:" in problem.value.fix
+    with index(tmp_path / "wheels") as address:
+        monkeypatch.setenv("PIP_INDEX_URL", address)
+        events = []
+        run_plan(kernels.installation(machine, wanted, ""), os.environ, lambda event: events.append(event.kind))
+    assert events.count("skipped") == 2 and "failed" not in events  # environment and constraints were kept
+
+
+def test_a_compiler_that_fails_is_explained(server, monkeypatch, tmp_path):
+    machine, wanted = server("A2", "cann-8.2", "aarch64")
+    build = tmp_path / "repositories/sgl-kernel-npu.git"
+    (build / "build.sh").write_text("echo \"CMake Error: No CMAKE_CXX_COMPILER could be found.\"; exit 1\n")
+    for line in (["commit", "-qam", "broken"], ["tag", "-f", wanted.version("sgl-kernel-npu")]): subprocess.run(["git", "-C", str(build), "-c", "user.name=t", "-c", "user.email=t@t", *line], check=True, capture_output=True)
+    with index(tmp_path / "wheels") as address, pytest.raises(Problem, match="kernels build") as problem:
+        monkeypatch.setenv("PIP_INDEX_URL", address)
+        run_plan(kernels.installation(machine, wanted, ""), os.environ)
+    assert "build-essential" in problem.value.fix
