@@ -59,6 +59,7 @@ else
 fi
 """
 
+# %% ../nbs/lib/script.ipynb #391dcf95
 def script_text(
     steps: Sequence[Step],  # a plan
     title: str,             # what it makes
