@@ -144,7 +144,7 @@ def cann_findings(
         judged("cann-stub", not stubs, "No build stub is in LD_LIBRARY_PATH." if not stubs else f"LD_LIBRARY_PATH holds a build stub: {stubs[0]}.",
                "Take it out; it belongs to builds, and at run time it hides the real driver.", "sgl-project/sglang docker/npu.Dockerfile@78ac30c2: inside one build step only"),
         judged("cann-kernels", folder in cann.kernels, f"The operators for {folder} are installed." if folder in cann.kernels else f"The operators for {folder} are not below {cann.root}.", get, KERNELS_SOURCE),
-        judged("nnal", software.nnal.lower() == cann.version.lower(), f"NNAL is {software.nnal or 'not installed'}.", f"Install NNAL {cann.version}; SGLang's attention needs its libatb.so.", NNAL_SOURCE),
+        judged("nnal", software.nnal.lower() == cann.version.lower(), f"NNAL is {software.nnal}, its builds: {', '.join(software.abis)}." if software.nnal else "NNAL is not installed.", f"Install NNAL {cann.version}; SGLang's attention needs its libatb.so.", NNAL_SOURCE),
     ]
 
 # %% ../nbs/01_check.ipynb #f7d9d946

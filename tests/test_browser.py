@@ -73,6 +73,27 @@ def lab_url(tmp_path_factory):
         process.wait(20)
 
 
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("chapter, shown", [("01_check.ipynb", "what was seen"), ("03_kernels.ipynb", "There is no NPU here.")])
+def test_a_chapter_runs_to_its_end(browser, live_server, lab_url, screenshots, chapter, shown):
+    "Also its cell for an NPU, which says that there is none."
+    page = browser.new_page(viewport={"width": 1300, "height": 1000})
+    page.set_default_timeout(150_000)
+    try:
+        page.goto(f"{lab_url}/lab/tree/{chapter}?reset")
+        page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell").first.wait_for()
+        run = page.evaluate(RUN_ALL)
+        contents = page.evaluate("() => window.jupyterapp.shell.currentWidget.content.model.toJSON()")
+        outputs = [output for cell in contents["cells"] for output in cell.get("outputs", [])]
+        errors = [output for output in outputs if output["output_type"] == "error" or output.get("name") == "stderr"]
+        assert run["finished"] and not errors, errors
+        page.evaluate("""text => { const n = window.jupyterapp.shell.currentWidget.content
+            n.activeCellIndex = n.widgets.findLastIndex(cell => JSON.stringify(cell.model.outputs?.toJSON() ?? []).includes(text)); n.scrollToItem(n.activeCellIndex) }""", shown)
+        page.get_by_text(shown, exact=False).last.wait_for(timeout=30_000)
+        page.screenshot(path=screenshots / f"jupyterlab-{chapter.partition('.')[0]}.png")
+    finally: page.close()
+
+
 @pytest.mark.timeout(400)
 def test_the_call_chapter(browser, live_server, lab_url, screenshots):
     page = browser.new_page(viewport={"width": 1300, "height": 1000})
