@@ -47,7 +47,7 @@ def test_killed_at_random_moments_it_still_arrives(walk_home):
     deadline = time.monotonic() + 2400
     while time.monotonic() < deadline:
         up = subprocess.Popen([COMMAND, "up", "--yes"], env=walk_home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
-        patience = chance.uniform(1, 25) if kills < 12 else None
+        patience = chance.uniform(0.5, 6) if kills < 12 else None
         try: out, _ = up.communicate(timeout=patience)
         except subprocess.TimeoutExpired:
             up.send_signal(chance.choice([signal.SIGKILL, signal.SIGINT]))
