@@ -71,10 +71,12 @@ def requirement(package: str, pin: Pin) -> str: return f"{package}{f'[{pin.extra
 
 def reason(said: str) -> str:  # one line
     "The resolver's reason without its prefixes and hints: why there is no solution, or what was asked for and the last thing that failed."
-    parts = [part.strip() for part in " ".join(said.partition("hint:")[0].split()).split("cause:")]
+    told = said[said.find("error:"):] if "error:" in said else said  # notes about uv's own Python come before
+    parts = [part.strip() for part in " ".join(told.partition("hint:")[0].split()).split("cause:")]
     first = re.sub(r"^.*?(error|warning):\s*", "", parts[0])
     return (parts[1] if first.startswith("No solution") and len(parts) > 1 else " … ".join(dict.fromkeys((first, parts[-1]))) if len(parts) > 1 else first)[:300]
 
+# %% ../nbs/lib/resolve.ipynb #3d85e0da
 def verify_pin(wanted: Stack, package: str, architecture: str) -> Verdict:
     "One pin on one architecture, without what it needs."
     pin = wanted.pins[package]
@@ -87,7 +89,7 @@ def verify_pin(wanted: Stack, package: str, architecture: str) -> Verdict:
     if verdict == "does not exist" and classify(*resolve(["pip"], wanted, architecture, "--no-deps", extra=extra)) != "resolves": verdict = "index not reached"
     return Verdict(package, version, architecture, verdict, "" if verdict == "resolves" else reason(said))
 
-# %% ../nbs/lib/resolve.ipynb #80567b45
+# %% ../nbs/lib/resolve.ipynb #65ecfe48
 def verify_stack(
     wanted: Stack,  # the set in question
     architectures: Sequence[str] = (),  # all of its own if empty
