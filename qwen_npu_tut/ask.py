@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 import typer
-from .settings import Problem, home, read_settings, shown, write_atomic
+from .settings import Problem, read_settings, shown, write_atomic
 
 # %% ../nbs/lib/ask.ipynb #b12898ad
 asking = typer.Typer()
@@ -50,7 +50,8 @@ def probe_of(wanted) -> tuple[Sequence[str], Mapping[str, str] | None]:  # an ar
 def still_to_come(machine, wanted, model: str) -> int:  # bytes
     "What an installation and a download would still write; an engine's folder or a model's that is there counts as whole."
     from qwen_npu_tut.download import model_folder
-    engine = 0 if (home() / "stacks" / wanted.name / "env").is_dir() else wanted.disk_bytes.get(machine.architecture, 0)
+    from qwen_npu_tut.install import stack_folder
+    engine = 0 if (stack_folder(wanted.name) / "env").is_dir() else wanted.disk_bytes.get(machine.architecture, 0)
     return engine + (0 if model_folder(model).is_dir() else wanted.model_bytes)
 
 # %% ../nbs/lib/ask.ipynb #2a928ab7

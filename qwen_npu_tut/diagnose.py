@@ -134,7 +134,7 @@ def _marked(block: bytes, search: Callable[[int], re.Match[bytes] | None], lines
     place = counted = 0
     while match := search(place):
         begin, end = _line_at(block, match.start())
-        lines, counted, place = lines + block.count(b"\n", counted, begin), max(counted, begin), match.start() + 1
+        lines, counted, place = lines + block.count(b"\n", counted, begin), begin, match.start() + 1
         yield match[0], lines + 1, block[begin:min(end, begin + LONGEST)].decode("utf8", "replace")
 
 # %% ../nbs/lib/diagnose.ipynb #4ccb9400

@@ -210,12 +210,11 @@ def installation(
     if wheels is not None:
         if not wheels.is_dir(): raise Problem(f"{shown(wheels)} is no folder.", "Name the folder that holds the wheels.", code=2)
         offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels.absolute())}
-        steps = installation(machine, wanted, str(wheels) if any(wheels.glob("torch-*cpu*.whl")) else "")
-        return [replace(step, environment={**step.environment, **offline}) if "pip" in step.command else step for step in steps]
+        return _telling_pip(offline, installation(machine, wanted, str(wheels) if any(wheels.glob("torch-*cpu*.whl")) else ""))
     if index is None:  # indexes are asked only where torch is still to come
         done = [known for known in ("", wanted.indexes["torch"]) if not torch_step(machine, wanted, known).proof.gap()]
         steps, mirror = installation(machine, wanted, done[0] if done else torch_index(wanted)), "" if done else package_mirror()
-        return [replace(step, environment={**step.environment, "PIP_INDEX_URL": mirror}) if mirror and "pip" in step.command else step for step in steps]
+        return _telling_pip({"PIP_INDEX_URL": mirror}, steps) if mirror else steps
     first, torch = environment_step(machine, wanted), torch_step(machine, wanted, index)
     if wanted.needs_npu and machine.architecture == "x86_64" and not index and torch.proof.gap():
         raise Problem(f"On x86_64 torch_npu needs the CPU build of torch, and {wanted.indexes['torch']} does not answer or does not have it.",
@@ -226,6 +225,9 @@ def installation(
     return [first, constraints_step(wanted), torch, torch_npu_step(machine, wanted, environment), *npu_steps(machine, wanted, environment)]
 
 # %% ../nbs/03_kernels.ipynb #50fd1d89
+def _telling_pip(variables: Mapping[str, str], steps: Sequence[Step]) -> list[Step]:
+    return [replace(step, environment={**step.environment, **variables}) if "pip" in step.command else step for step in steps]
+
 def cann_environment(
     wanted: Stack,  # names where its CANN lies
 ) -> dict[str, str]:  # the environment after set_env.sh of CANN and, where it is there, NNAL
@@ -244,8 +246,7 @@ def as_written(
     disputed = next(((package, pin) for package, pin in wanted.pins.items() if pin.kind == "pip" and pin.against), None)
     if not wanted.refused or wanted.cann_roots or disputed is None:  # a record of a page has no CANN of its own
         raise Problem("--as-written is for the stack guide.", "Leave it out: the other stacks are installed as they are.", code=2)
-    pins = {package: wanted.version(package) for package in ("torch", "torchvision")}
-    torch = Step("torch", "The page's own line.", pip_install(wanted.name, *(f"{package}=={version}" for package, version in pins.items()), "--index-url", wanted.indexes["torch"]),
-                 PackagesProof(site_packages(wanted.name, machine), pins), guide="pip install torch==2.6.0 torchvision==0.21.0 --index-url https://download.pytorch.org/whl/cpu")
+    pins = [f"{package}=={wanted.version(package)}" for package in ("torch", "torchvision")]
+    torch = replace(torch_step(machine, wanted), reason="The page's own line.", command=pip_install(wanted.name, *pins, "--index-url", wanted.indexes["torch"]))
     package, pin = disputed
     return [environment_step(machine, wanted), torch], Problem(f"The page's next line installs {package} {pin.version}, which is known not to fit. {pin.against}.", "The same page repaired: qwen-npu install --stack cann-8.2")

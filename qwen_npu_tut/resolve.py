@@ -52,13 +52,13 @@ def resolve(
     requirements: Sequence[str],  # such as torch-npu==2.6.0
     wanted: Stack,                # its Python and C library
     architecture: str,            # x86_64 or aarch64
+    index: str,                   # the ordinary index's address; "" for uv's own
     *options: str,                # more for uv
     extra: Sequence[str] = (),    # more indexes
 ) -> tuple[int | None, str]:      # uv's exit code and what it said, without the indexes' addresses
     "Ask uv whether packages go together on another system. Nothing is installed. `Problem` where uv is missing."
     program = shutil.which("uv", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))))
     if not program: raise Problem("uv is not installed.", "Install it beside this package: python -m pip install uv")
-    index = package_index()
     command = [program, "pip", "compile", "-", "--no-header", "--python-version", wanted.python[0], "--python-platform", f"{architecture}-manylinux_{wanted.glibc.replace('.', '_')}",
                "--index-strategy", "unsafe-best-match", *(["--default-index", index] if index else []), *(part for each in extra for part in ("--index", each)), *options]
     done = subprocess.run(command, input="\n".join(requirements), capture_output=True, text=True, env={**os.environ, "UV_HTTP_RETRIES": "0", "NO_COLOR": "1"}, timeout=300)
@@ -77,16 +77,16 @@ def reason(said: str) -> str:  # one line
     return (parts[1] if first.startswith("No solution") and len(parts) > 1 else " … ".join(dict.fromkeys((first, parts[-1]))) if len(parts) > 1 else first)[:300]
 
 # %% ../nbs/lib/resolve.ipynb #3d85e0da
-def verify_pin(wanted: Stack, package: str, architecture: str) -> Verdict:
+def verify_pin(wanted: Stack, package: str, architecture: str, index: str) -> Verdict:
     "One pin on one architecture, without what it needs."
     pin = wanted.pins[package]
     if pin.kind != "pip": return Verdict(package, pin.version, architecture, "not on an index", pin.kind)
     place = "torch" if package in ("torch", "torchvision") and wanted.needs_npu and architecture == "x86_64" else "triton" if package == "triton-ascend" else ""
     extra = [wanted.indexes[place]] if place in wanted.indexes else []
     version = f"{pin.version}+cpu" if place == "torch" else pin.version
-    code, said = resolve([f"{package}=={version}"], wanted, architecture, "--no-deps", extra=extra)
+    code, said = resolve([f"{package}=={version}"], wanted, architecture, index, "--no-deps", extra=extra)
     verdict = classify(code, said)
-    if verdict == "does not exist" and classify(*resolve(["pip"], wanted, architecture, "--no-deps", extra=extra)) != "resolves": verdict = "index not reached"
+    if verdict == "does not exist" and classify(*resolve(["pip"], wanted, architecture, index, "--no-deps", extra=extra)) != "resolves": verdict = "index not reached"
     return Verdict(package, version, architecture, verdict, "" if verdict == "resolves" else reason(said))
 
 # %% ../nbs/lib/resolve.ipynb #65ecfe48
@@ -95,14 +95,14 @@ def verify_stack(
     architectures: Sequence[str] = (),  # all of its own if empty
 ) -> list[Verdict]:  # each pin alone, then all of them together with what they need, on each architecture
     "Resolve a set of versions for other systems, without installing."
-    targets = tuple(architectures) or wanted.architectures
+    targets, index = tuple(architectures) or wanted.architectures, package_index()
     pinned = [requirement(package, pin) for package, pin in wanted.pins.items() if pin.kind == "pip"]
     def together(architecture: str) -> Verdict:
         extra = [address for name, address in wanted.indexes.items() if wanted.needs_npu and (name != "torch" or architecture == "x86_64")]
-        code, said = resolve(pinned, wanted, architecture, extra=extra)
+        code, said = resolve(pinned, wanted, architecture, index, extra=extra)
         verdict = classify(code, said).replace("does not exist", "does not fit")
         return Verdict("all together", "", architecture, verdict, "" if verdict == "resolves" else reason(said))
     with ThreadPoolExecutor(8) as pool:
-        alone = [pool.submit(verify_pin, wanted, package, architecture) for architecture in targets for package in wanted.pins]
+        alone = [pool.submit(verify_pin, wanted, package, architecture, index) for architecture in targets for package in wanted.pins]
         whole = [pool.submit(together, architecture) for architecture in targets]
         return [each.result() for each in (*alone, *whole)]

@@ -19,6 +19,21 @@ def private_home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    "Call the command in this process with a home of its own; gives exit code, stdout and stderr."
+    from qwen_npu_tut import cli
+    monkeypatch.setenv("QWEN_NPU_HOME", str(tmp_path / "home"))
+    for name in ("MODEL", "PORT", "STACK", "SERVER", "HOST", "API_KEY"): monkeypatch.delenv(f"QWEN_NPU_{name}", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["qwen-npu", *words])
+        with pytest.raises(SystemExit) as ended: cli.main()
+        return ended.value.code, *capsys.readouterr()
+    return call
+
+
 @pytest.fixture(scope="session")
 def live_server():
     "The service of record \"test\": the one that `make test` has started, else one that is started and stopped here."

@@ -1,28 +1,18 @@
 "The commands that only look, as a shell sees them."
 import json
-import sys
 from dataclasses import replace
 
 import machines
 import pytest
 
-from qwen_npu_tut import ask, cli
+from qwen_npu_tut import ask
 from qwen_npu_tut.record import Recorder, record_text
 from qwen_npu_tut.machine import read_machine
 
 
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    monkeypatch.setenv("QWEN_NPU_HOME", str(tmp_path / "home"))
+@pytest.fixture(autouse=True)
+def any_port(run, monkeypatch):
     monkeypatch.setenv("QWEN_NPU_PORT", "0")
-    for name in ("MODEL", "STACK", "SERVER", "HOST", "API_KEY"): monkeypatch.delenv(f"QWEN_NPU_{name}", raising=False)
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["qwen-npu", *words])
-        with pytest.raises(SystemExit) as ended: cli.main()
-        return ended.value.code, *capsys.readouterr()
-    return call
 
 
 @pytest.fixture

@@ -73,12 +73,11 @@ def lab_url(tmp_path_factory):
         process.wait(20)
 
 
-@pytest.mark.timeout(200)
-@pytest.mark.parametrize("chapter, shown", [("01_check.ipynb", "what was seen"), ("03_kernels.ipynb", "There is no NPU here.")])
-def test_a_chapter_runs_to_its_end(browser, live_server, lab_url, screenshots, chapter, shown):
-    "Also its cell for an NPU, which says that there is none."
+@contextlib.contextmanager
+def run_whole(browser, lab_url: str, chapter: str, seconds: int):
+    "A chapter after all its cells have ended without an error: the page, how it ran, and its outputs."
     page = browser.new_page(viewport={"width": 1300, "height": 1000})
-    page.set_default_timeout(150_000)
+    page.set_default_timeout(seconds * 1000)
     try:
         page.goto(f"{lab_url}/lab/tree/{chapter}?reset")
         page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell").first.wait_for()
@@ -87,28 +86,26 @@ def test_a_chapter_runs_to_its_end(browser, live_server, lab_url, screenshots, c
         outputs = [output for cell in contents["cells"] for output in cell.get("outputs", [])]
         errors = [output for output in outputs if output["output_type"] == "error" or output.get("name") == "stderr"]
         assert run["finished"] and not errors, errors
+        yield page, run, outputs
+    finally: page.close()
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("chapter, shown", [("01_check.ipynb", "what was seen"), ("03_kernels.ipynb", "There is no NPU here.")])
+def test_a_chapter_runs_to_its_end(browser, live_server, lab_url, screenshots, chapter, shown):
+    "Also its cell for an NPU, which says that there is none."
+    with run_whole(browser, lab_url, chapter, 150) as (page, _, _):
         page.evaluate("""text => { const n = window.jupyterapp.shell.currentWidget.content
             n.activeCellIndex = n.widgets.findLastIndex(cell => JSON.stringify(cell.model.outputs?.toJSON() ?? []).includes(text)); n.scrollToItem(n.activeCellIndex) }""", shown)
         page.get_by_text(shown, exact=False).last.wait_for(timeout=30_000)
         page.screenshot(path=screenshots / f"jupyterlab-{chapter.partition('.')[0]}.png")
-    finally: page.close()
 
 
 @pytest.mark.timeout(400)
 def test_the_call_chapter(browser, live_server, lab_url, screenshots):
-    page = browser.new_page(viewport={"width": 1300, "height": 1000})
-    page.set_default_timeout(300_000)
-    try:
-        page.goto(f"{lab_url}/lab/tree/{CHAPTER}?reset")
-        page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell").first.wait_for()
-        run = page.evaluate(RUN_ALL)
-        contents = page.evaluate("() => window.jupyterapp.shell.currentWidget.content.model.toJSON()")
-        outputs = [output for cell in contents["cells"] for output in cell.get("outputs", [])]
-        errors = [output for output in outputs if output["output_type"] == "error" or output.get("name") == "stderr"]
-        assert run["finished"] and not errors, errors
+    with run_whole(browser, lab_url, CHAPTER, 300) as (page, run, outputs):
         assert any(CLOSING in "".join(output.get("text", "")) for output in outputs), f"no cell printed {CLOSING!r}"
         assert run["growing"] > 2, "no reply was seen growing"
         page.evaluate("() => { const n = window.jupyterapp.shell.currentWidget.content; n.activeCellIndex = n.widgets.length - 1; n.scrollToItem(n.activeCellIndex) }")
         page.get_by_text(CLOSING, exact=False).last.wait_for(timeout=30_000)
         page.screenshot(path=screenshots / "jupyterlab-call.png")
-    finally: page.close()

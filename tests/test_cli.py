@@ -11,25 +11,11 @@ import pytest
 
 import machines
 
-from qwen_npu_tut import check as checking, cli, kernels, walk
+from qwen_npu_tut import check as checking, kernels, walk
 from qwen_npu_tut.check import read_machine
 from qwen_npu_tut.host import Host
 
 COMMANDS = ["up", "down", "check", "plan", "install", "remove", "download", "verify", "serve", "status", "logs", "stop", "chat", "stack"]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    "Call the command in this process with a home of its own; gives exit code, stdout and stderr."
-    monkeypatch.setenv("QWEN_NPU_HOME", str(tmp_path / "home"))
-    for name in ("MODEL", "PORT", "STACK", "SERVER", "HOST", "API_KEY"): monkeypatch.delenv(f"QWEN_NPU_{name}", raising=False)
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["qwen-npu", *words])
-        with pytest.raises(SystemExit) as ended: cli.main()
-        return ended.value.code, *capsys.readouterr()
-    return call
 
 
 @pytest.fixture
