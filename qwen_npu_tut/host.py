@@ -88,10 +88,13 @@ SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin")  # npu-smi l
 class Host(Files):
     "This machine: its files, its commands, and what this process is allowed."
 
+    def find(self, program: str) -> str:
+        "Where a program lies, in PATH or in the folders of system tools; empty where it is not."
+        return shutil.which(program, path=os.pathsep.join((os.environ.get("PATH", ""), *SYSTEM_FOLDERS))) or ""
+
     def run(self, args: Sequence[str], timeout: float = 5.0, name: str = "", environment: Mapping[str, str] | None = None) -> Completed:
         "A short command, with a time limit; the program is looked up in PATH and in the folders of system tools. Records keep it as `name`, if given."
-        found = shutil.which(args[0], path=os.pathsep.join((os.environ.get("PATH", ""), *SYSTEM_FOLDERS)))
-        return run_bounded([found or args[0], *args[1:]], timeout, environment)
+        return run_bounded([self.find(args[0]) or args[0], *args[1:]], timeout, environment)
 
     def in_group(self, name: str) -> bool:
         "Whether this process is in a group."
@@ -125,6 +128,7 @@ class RecordedHost(Host):
     def exists(self, path: str) -> bool: return any(each == path or each.startswith(path.rstrip("/") + "/") for each in self.files)
     def paths(self, pattern: str) -> list[str]:  # a star does not cross a slash
         return sorted(each for each in self.files if each.count("/") == pattern.count("/") and fnmatchcase(each, pattern))
+    def find(self, program: str) -> str: return next((each for each in self.files if each.endswith(f"/bin/{program}")), "")
     def may_open(self, path: str) -> bool: return self.exists(path) and path not in self.denied
     def environment(self) -> Mapping[str, str]: return self.variables
     def in_group(self, name: str) -> bool: return name in self.groups

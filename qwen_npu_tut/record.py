@@ -19,13 +19,13 @@ from .settings import Problem, shown
 # %% ../nbs/lib/record.ipynb #9b081902
 class Recorder(Host):
     "A host that hands on every question and keeps the answers."
-
     def __init__(self, host: Host):
         self.host, self.files, self.commands, self.denied, self.groups, self.disk_bytes = host, {}, {}, [], [], 0
     def text(self, path: str, limit: int = 1_000_000) -> str | None:
         if self.exists(path): self.files[path] = self.host.text(path, limit)
         return self.files.get(path)
     def exists(self, path: str) -> bool: return self.host.exists(path) and bool(self._seen([path]))
+    def find(self, program: str) -> str: return "".join(self._seen([path] if (path := self.host.find(program)) else []))
     def paths(self, pattern: str) -> list[str]: return self._seen(self.host.paths(pattern))
     def _seen(self, paths: list[str]) -> list[str]:
         for path in paths: self.files.setdefault(path, None)
@@ -44,8 +44,7 @@ class Recorder(Host):
     def free_bytes(self, folder: Path) -> int:
         self.disk_bytes = self.host.free_bytes(folder)
         return self.disk_bytes
-    @property
-    def python(self) -> str: return self.host.python
+    python = property(lambda self: self.host.python)
 
 # %% ../nbs/lib/record.ipynb #154a4c23
 SECRETS = (

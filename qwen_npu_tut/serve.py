@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from .access import LOOPBACK, hand_over_key, key_file, key_of, refuse_unsafe
 from .diagnose import likely_cause
 from .download import model_folder
+from .image import container_variables, remove_container
 from .install import engine_python
 from .model import proved
 from .plan import Event
@@ -190,6 +191,7 @@ def stop(
     server = _read(which) if isinstance(which, str) else which
     if server is None: return False
     stopped, recorded = end_session(server.pid, server.born, grace), _read(server.record)
+    remove_container(server.line, server.record)
     if recorded and (recorded.pid, recorded.born) == (server.pid, server.born):
         key_file(server.record).unlink(missing_ok=True)
         _file(server.record).unlink(missing_ok=True)
@@ -261,7 +263,7 @@ def start(
                 raise Problem(f"Port {settings.port} is taken by the server {other.record!r} (process {other.pid}).", "Stop that one, or take another port: --port 0 takes a free one.")
             chosen = replace(settings, port=free_port(settings.host, settings.port))
             quiet = hand_over_key(chosen)
-            server = _launch(chosen, launch_line(chosen, folder, stack, interpreter), launch_environment(stack, environment) | quiet, folder)
+            server = _launch(chosen, launch_line(chosen, folder, stack, interpreter), launch_environment(stack, environment) | quiet | container_variables(stack, settings.server, folder), folder)
         serving = server.ready  # a server that was ready before is left alone, whatever happens here
         try: wait_ready(server, report, timeout)
         except BaseException:  # Ctrl-C too: nobody is to wonder later what still loads
@@ -280,6 +282,6 @@ def foreground(
     interpreter, folder = _prepared(settings, stack, python)
     if running := find(settings.server): raise Problem(f"The server {running.record!r} already runs, as process {running.pid}.", "Stop it first: qwen-npu stop.")
     chosen = replace(settings, port=free_port(settings.host, settings.port))
-    line, variables = launch_line(chosen, folder, stack, interpreter), launch_environment(stack, environment) | hand_over_key(chosen)
+    line, variables = launch_line(chosen, folder, stack, interpreter), launch_environment(stack, environment) | hand_over_key(chosen) | container_variables(stack, settings.server, folder)
     print(f"http://{chosen.host}:{chosen.port}", shlex.join(line), flush=True)
     os.execve(line[0], line, variables)

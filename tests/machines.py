@@ -224,7 +224,7 @@ MACHINES: dict[str, tuple[Simulated, Expected]] = {
     "torch_npu does not compute": (replace(A2, probe="ImportError: libhccl.so: cannot open shared object file: No such file or directory\n"), Expected("cann-9.0", ("torch_npu",))),
     "first generation": (OLD_910, Expected("cpu", warn=("npu",))),
     "an inference card": (Simulated(chip="310P3", npus=1, canns=(), nnal=""), Expected("cpu", warn=("npu",))),
-    "driver only, with docker": (replace(A3, canns=(), nnal="", docker=True), Expected("cann-8.2", warn=("cann",))),
+    "driver only, with docker": (replace(A3, canns=(), nnal="", docker=True), Expected("cann-8.2-image")),
     "driver only": (replace(A2, canns=(), nnal=""), Expected("cann-9.0", ("cann",), ("stack",))),
     "firmware of another age": (replace(A2, firmware="6.3.0.1.241"), Expected("cann-9.0", warn=("firmware",))),
     "an old driver": (replace(A2, driver="24.1.rc3", firmware_accepts="[24.1.rc1,24.1.9]"), Expected("cann-9.0", warn=("driver", "stack"))),

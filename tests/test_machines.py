@@ -92,8 +92,15 @@ def test_the_smallest_change_is_named():
 def test_driver_and_docker_need_no_cann():
     report = judge(MACHINES["driver only, with docker"][0].host(), machines.A3)
     told = {each.id: each for each in report.findings}
-    assert "needs no more" in told["image"].what and "-a3" in told["image"].what
-    assert told["cann"].fix.startswith("Nothing more is needed") and not report.blocked
+    assert report.stack == "cann-8.2-image" and not report.blocked
+    assert "needs no more" in told["image"].what and "-a3" in told["image"].what and "cann" not in told
+
+
+def test_an_image_needs_docker_and_a_host():
+    for machine, fix in ((machines.A2, "Install docker"), (replace(machines.A2, docker=True, container=True), "Leave the container")):
+        report = check(read_machine(machine.host()), stacks()["cann-9.0-image"])
+        (image,) = [each for each in report.findings if each.id == "image"]
+        assert image.level == "block" and fix in image.fix
 
 
 @pytest.mark.parametrize("name", [name for name, each in stacks().items() if each.needs_npu])
