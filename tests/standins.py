@@ -10,7 +10,7 @@ from pathlib import Path
 
 from wheels import make_wheel
 
-from qwen_npu_tut.install import CANN_PYTHON_NEEDS
+from qwen_npu_tut.install import BUILD_NEEDS, CANN_PYTHON_NEEDS
 from qwen_npu_tut.stacks import Stack
 
 TORCH = """
@@ -31,16 +31,16 @@ class npu:
 BUILD = """
 #!/bin/bash
 set -e
-echo "$@" > arguments; echo "$LD_LIBRARY_PATH" > library_path; python -c 'import torch, torch_npu'
-python make.py output
+echo "$@" >> arguments; env > environment; python -c 'import torch, torch_npu, pybind11'
+case "$2" in kernels) python make.py output sgl_kernel_npu;; deepep*) python make.py output deep_ep;; *) exit 1;; esac
 """
 MAKE = """
 import sys, zipfile, pathlib
 folder = pathlib.Path(sys.argv[1]); folder.mkdir(exist_ok=True)
-for name in ("sgl_kernel_npu", "deep_ep"):
+for name in sys.argv[2:]:
     about = f"{name}-1.0.dist-info"
     with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr(f"{name}/__init__.py", ""); wheel.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\\nName: {name}\\nVersion: 1.0\\n")
+        wheel.writestr(f"{name}/__init__.py", ""); wheel.writestr(f"{name}/{name}_cpp.so", ""); wheel.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\\nName: {name}\\nVersion: 1.0\\n")
         wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\\nGenerator: t\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"); wheel.writestr(f"{about}/RECORD", "")
 """
 BACKEND = """
@@ -79,11 +79,11 @@ def stand_in(folder: Path, stack: Stack, architecture: str) -> dict[str, str]:
     make_wheel(wheels, "torch-npu", stack.version("torch-npu"), requires=(f"torch=={torch}+cpu" if architecture == "x86_64" else f"torch=={torch}",))
     for version in (stack.version("numpy"), "2.9.0"): make_wheel(wheels, "numpy", version)
     make_wheel(wheels, "wheel", stack.version("wheel"))
-    for name in CANN_PYTHON_NEEDS: make_wheel(wheels, name, "1.0")
+    for name in (*CANN_PYTHON_NEEDS, *BUILD_NEEDS): make_wheel(wheels, name, "1.0")
     make_wheel(wheels, "triton", "3.9.0", code="whose = 'the ordinary one'")
     make_wheel(wheels, "triton-ascend", stack.version("triton-ascend"), code="whose = 'of Ascend'", module="triton", requires=("numpy",))
     make_wheel(wheels, "xgrammar", "1.0", requires=("triton", "numpy", "torch"))
-    make_wheel(folder, "sgl-kernel-npu", "1.0")
+    subprocess.run([sys.executable, "-c", MAKE, str(folder / "built"), "sgl_kernel_npu", "deep_ep"], check=True)
     file, _ = stack.npu_file
     repository(repositories / "sglang.git", {"python/pyproject.toml": PYPROJECT.format(kind="for CUDA", requires="# torch==99.0"), f"python/{file}": PYPROJECT.format(kind="for an NPU", requires="# xgrammar\n# numpy"),
                                          "python/backend.py": BACKEND}, f"v{stack.version('sglang')}")
@@ -93,7 +93,7 @@ def stand_in(folder: Path, stack: Stack, architecture: str) -> dict[str, str]:
     for chip in ("910b", "a3"):
         if not stack.kernel_archive: continue
         with zipfile.ZipFile(archive / stack.kernel_archive.format(tag=stack.version("sgl-kernel-npu"), chip=chip, architecture=architecture), "w") as zipped:
-            zipped.write(folder / "sgl_kernel_npu-1.0-py3-none-any.whl", "sgl_kernel_npu-1.0-py3-none-any.whl")
+            for wheel in (folder / "built").iterdir(): zipped.write(wheel, wheel.name)
     cann = folder / "昇腾 cann"
     cann.mkdir()
     (cann / "set_env.sh").write_text(f'export ASCEND_HOME_PATH="{cann}"\nexport LD_LIBRARY_PATH="{cann}/lib64:$LD_LIBRARY_PATH"\n')

@@ -41,7 +41,7 @@ def test_wrong_usage_is_2_and_says_what_to_do(run, words):
 
 @pytest.mark.parametrize("differences, sentence", [
     (dict(system="Darwin"), "SGLang serves on Linux"),
-    (dict(python="3.13"), "Python 3.11 or 3.12 is needed"),
+    (dict(python="3.13", makers={}), "Python 3.11 or 3.12 is needed"),
     (dict(glibc="2.28"), "glibc 2.34 or newer is needed"),
     (dict(architecture="riscv64"), "has packages for x86_64 and aarch64"),
     (dict(disk_bytes=1_000_000_000), "QWEN_NPU_HOME"),

@@ -2,6 +2,7 @@
 import base64
 import hashlib
 import threading
+import time
 import zipfile
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,23 +26,24 @@ def make_wheel(folder: Path, name: str, version: str, tag: str = "py3-none-any",
 
 @contextmanager
 def index(folder: Path, fault: str = ""):
-    "A simple index (PEP 503) of a folder's wheels; faults: `page` answers a login page, `403`, `500`, `empty`."
+    "A simple index (PEP 503) of a folder's wheels; faults: `page` answers a login page, `403`, `500`, `empty`, `hang`, `hash` lists wrong ones, `half` ends each file in its middle."
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             if fault in ("403", "500"): return self.send_error(int(fault))
+            if fault == "hang": time.sleep(4)
             name = unquote(self.path.strip("/").split("/")[-1])
-            if name.endswith(".whl"): return self.answer((folder / name).read_bytes(), "application/octet-stream")
+            if name.endswith(".whl"): return self.answer((folder / name).read_bytes(), "application/octet-stream", fault == "half")
             if fault == "page": return self.answer(b"<html><body>Please log in</body></html>", "text/html")
             found = [wheel for wheel in sorted(folder.glob("*.whl")) if wheel.name.split("-")[0] == name.replace("-", "_").lower()]
             if not found or fault == "empty": return self.send_error(404)
-            self.answer("".join(f'<a href="/files/{wheel.name}">{wheel.name}</a>' for wheel in found).encode(), "text/html")
+            self.answer("".join(f'<a href="/files/{wheel.name}{"#sha256=" + "0" * 64 if fault == "hash" else ""}">{wheel.name}</a>' for wheel in found).encode(), "text/html")
 
-        def answer(self, body: bytes, kind: str):
+        def answer(self, body: bytes, kind: str, half: bool = False):
             self.send_response(200)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            if self.command == "GET": self.wfile.write(body)
+            if self.command == "GET": self.wfile.write(body[:len(body) // 2] if half else body)
 
         do_HEAD = do_GET
 
