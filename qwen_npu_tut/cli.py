@@ -123,7 +123,7 @@ def plan(stack: Stack = None, format: Annotated[Literal["table", "sh", "json"], 
     from qwen_npu_tut.script import script_text
     choice = walk.choose(stack=stack)
     lacking = walk.host_lacks(choice)
-    steps = kernels.installation(choice.machine, choice.stack, wheels=wheels, deepep=deepep, environment={} if format != "sh" and any(each.id == "cann" for each in lacking) else None)
+    steps = kernels.installation(choice.machine, choice.stack, wheels=wheels, deepep=deepep, environment={} if format != "sh" and any(each.id == "cann" for each in lacking) else None, ask=format == "sh")
     if format == "sh": return print(script_text(steps, f"The engine of the stack {choice.stack.name}: {choice.stack.title}"), end="")
     if format == "json": return print_json([*({"name": each.id, "reason": each.what, "fix": each.fix, "command": [], "done": False} for each in lacking), *({**step.asdict(), "done": not step.proof.gap()} for step in steps)])
     for each in lacking: typer.echo(f"{'by you':6} {each.id:22} {each.what} {each.fix}")

@@ -181,23 +181,24 @@ def packages_step(
 def installation(
     machine: Machine,      # what was found
     wanted: Stack,         # what it shall have
-    index: str | None = None,    # the CPU index for torch; asked for where None
+    index: str | None = None,  # the CPU index for torch; asked for where None
     wheels: Path | None = None,  # a folder of wheels; pip asks no index then
     deepep: bool = False,  # DeepEP too, for models of experts
     environment: Mapping[str, str] | None = None,  # CANN's; what its set_env.sh makes if None
+    ask: bool = True,      # whether package indexes may be asked; without asking, all are taken to answer
 ) -> list[Step]:           # every step, in order
     "The plan that takes a machine to an engine; `Problem` where the stack is refused or CANN is not there."
     if wanted.refused: raise Problem(f"The stack {wanted.name} is a record of what does not fit. {wanted.refused}", "Name another with --stack; `qwen-npu stack list` shows them.")
     if (deepep or wheels) and (wanted.image or not wanted.needs_npu): raise Problem(f"The stack {wanted.name} takes neither --deepep nor --wheels.", "Leave them out.", code=2)
     if wanted.needs_npu and machine.series not in wanted.series: raise Problem(f"The stack {wanted.name} is for {' and '.join(wanted.series)}, and this machine has no such card.", "Take the stack cpu here.")
     if wanted.image: return image_steps(machine, wanted)
-    if wheels is not None and not wheels.is_dir(): raise Problem(f"{shown(wheels)} is no folder.", "Name the folder that holds the wheels.", code=2)
+    if wheels and not wheels.is_dir(): raise Problem(f"{shown(wheels)} is no folder.", "Name the folder that holds the wheels.", code=2)
     if wanted.needs_npu and environment is None: environment = cann_environment(wanted)
     if wheels is not None:
-        offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels.absolute())}
-        return _telling_pip(offline, installation(machine, wanted, str(wheels) if any(wheels.glob("torch-*cpu*.whl")) else "", None, deepep, environment))
+        return _telling_pip({"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels.absolute())}, installation(machine, wanted, str(wheels) if any(wheels.glob("torch-*cpu*.whl")) else "", None, deepep, environment))
     if index is None:  # indexes are asked only where torch is still to come
         done = [known for known in ("", wanted.indexes["torch"]) if not torch_step(machine, wanted, known).proof.gap()]
+        done = done or ([] if ask else [wanted.indexes["torch"]])
         steps, mirror = installation(machine, wanted, done[0] if done else torch_index(wanted), None, deepep, environment), "" if done else package_mirror()
         return _telling_pip({"PIP_INDEX_URL": mirror}, steps) if mirror else steps
     first, torch = environment_step(machine, wanted), torch_step(machine, wanted, index)
