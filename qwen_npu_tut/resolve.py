@@ -74,7 +74,7 @@ def reason(said: str) -> str:  # one line
     told = said[said.find("error:"):] if "error:" in said else said  # notes about uv's own Python come before
     parts = [part.strip() for part in " ".join(told.partition("hint:")[0].split()).split("cause:")]
     first = re.sub(r"^.*?(error|warning):\s*", "", parts[0])
-    return (parts[1] if first.startswith("No solution") and len(parts) > 1 else " … ".join(dict.fromkeys((first, parts[-1]))) if len(parts) > 1 else first)[:300]
+    return (parts[1] if first.startswith("No solution") and len(parts) > 1 else " … ".join(dict.fromkeys((first, parts[-1]))) if len(parts) > 1 else first)[:400]
 
 # %% ../nbs/lib/resolve.ipynb #3d85e0da
 def verify_pin(wanted: Stack, package: str, architecture: str, index: str) -> Verdict:
