@@ -123,7 +123,7 @@ def plan(stack: Stack = None, format: Annotated[Literal["table", "sh", "json"], 
     from qwen_npu_tut.script import script_text
     choice = walk.choose(stack=stack)
     lacking = walk.host_lacks(choice)
-    steps = kernels.installation(choice.machine, choice.stack, wheels=wheels, deepep=deepep, environment={} if format != "sh" and any(each.id == "cann" for each in lacking) else None, ask=format == "sh")
+    steps = kernels.installation(choice.machine, choice.stack, wheels=wheels, deepep=deepep, environment={} if format == "table" or format == "json" and any(each.id == "cann" for each in lacking) else None, ask=format == "sh")
     if format == "sh": return print(script_text(steps, f"The engine of the stack {choice.stack.name}: {choice.stack.title}"), end="")
     if format == "json": return print_json([*({"name": each.id, "reason": each.what, "fix": each.fix, "command": [], "done": False} for each in lacking), *({**step.asdict(), "done": not step.proof.gap()} for step in steps)])
     for each in lacking: typer.echo(f"{'by you':6} {each.id:22} {each.what} {each.fix}")
@@ -149,12 +149,14 @@ def remove(stack: Stack = None, yes: Yes = False):
     "Delete a stack's environment and sources, after showing their size. Models and logs stay."
     from qwen_npu_tut import walk
     from qwen_npu_tut.install import stack_folder
-    folder = stack_folder(walk.choose(stack=stack).stack.name)
+    wanted = walk.choose(stack=stack).stack
+    folder = stack_folder(wanted.name)
     if not folder.is_dir(): raise Problem(f"{shown(folder)} is not there.", "There is nothing to delete.")
     taken = sum(each.lstat().st_blocks * 512 for each in folder.rglob("*"))
     if not yes: typer.confirm(f"Delete {shown(folder)}, {sized(taken)}?", abort=True)
     shutil.rmtree(folder)
     typer.echo(f"{sized(taken)} freed.")
+    if wanted.image: typer.echo(f"The image is docker's own: docker image rm {' or '.join(wanted.images.values())}")
 
 # %% ../nbs/lib/cli.ipynb #a38c6407
 @app.command()

@@ -145,6 +145,7 @@ def npu_steps(
     wanted: Stack,               # an NPU stack
     environment: dict[str, str], # with CANN's variables
     deepep: bool = False,        # DeepEP too
+    wheels: Path | None = None,  # a folder of wheels; the kernels are taken from it where it has them
 ) -> list[Step]:                 # stated by sources; not run on an NPU by us
     "The kernels for this chip, SGLang from source with the file that is meant for NPUs, and triton-ascend in the place of triton."
     if deepep and not wanted.kernel_archive and machine.series not in wanted.deepep_target:
@@ -157,7 +158,8 @@ def npu_steps(
     meant, read = sglang / "python" / file, sglang / "python" / "pyproject.toml"
     triton = {"triton-ascend": wanted.version("triton-ascend")}
     return [
-        *(archive_steps(machine, wanted, deepep) if wanted.kernel_archive else build_steps(machine, wanted, environment, deepep)),
+        *([kernels_step(machine, wanted, wheels, environment), *(deepep_steps(machine, wanted, wheels, environment) if deepep else [])] if wheels and any(wheels.glob("sgl_kernel_npu*.whl"))
+          else archive_steps(machine, wanted, deepep) if wanted.kernel_archive else build_steps(machine, wanted, environment, deepep)),
         clone_step(wanted, "sglang", "v"),
         Step("sglang file", "The release keeps what an NPU needs in a second file.", ("cp", str(meant), str(read)), CommandProof(("cmp", "-s", str(meant), str(read)))),
         Step("sglang", "Under the constraints, so that pip cannot trade torch, torch_npu and numpy for others.", pip_install(name, *held, "-e", f"{sglang / 'python'}[{extra}]"),
@@ -189,13 +191,13 @@ def installation(
 ) -> list[Step]:           # every step, in order
     "The plan that takes a machine to an engine; `Problem` where the stack is refused or CANN is not there."
     if wanted.refused: raise Problem(f"The stack {wanted.name} is a record of what does not fit. {wanted.refused}", "Name another with --stack; `qwen-npu stack list` shows them.")
-    if (deepep or wheels) and (wanted.image or not wanted.needs_npu): raise Problem(f"The stack {wanted.name} takes neither --deepep nor --wheels.", "Leave them out.", code=2)
+    if wanted.image and (deepep or wheels) or deepep and not wanted.needs_npu: raise Problem(f"The stack {wanted.name} has no use for {'--deepep' if deepep else '--wheels'}.", "Leave it out.", code=2)
     if wanted.needs_npu and machine.series not in wanted.series: raise Problem(f"The stack {wanted.name} is for {' and '.join(wanted.series)}, and this machine has no such card.", "Take the stack cpu here.")
     if wanted.image: return image_steps(machine, wanted)
     if wheels and not wheels.is_dir(): raise Problem(f"{shown(wheels)} is no folder.", "Name the folder that holds the wheels.", code=2)
     if wanted.needs_npu and environment is None: environment = cann_environment(wanted)
-    if wheels is not None:
-        return _telling_pip({"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels.absolute())}, installation(machine, wanted, str(wheels) if any(wheels.glob("torch-*cpu*.whl")) else "", None, deepep, environment))
+    if wheels and index is None:
+        return _telling_pip({"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels.absolute())}, installation(machine, wanted, str(wheels) if any(wheels.glob("torch-*cpu*.whl")) else "", wheels, deepep, environment))
     if index is None:  # indexes are asked only where torch is still to come
         done = [known for known in ("", wanted.indexes["torch"]) if not torch_step(machine, wanted, known).proof.gap()]
         done = done or ([] if ask else [wanted.indexes["torch"]])
@@ -206,7 +208,7 @@ def installation(
         raise Problem(f"On x86_64 torch_npu needs the CPU build of torch, and {wanted.indexes['torch']} does not answer or does not have it.",
                       "Name another index: export QWEN_NPU_TORCH_INDEX=https://…; or give the files: --wheels FOLDER")
     if not wanted.needs_npu: return [first, torch, packages_step(machine, wanted), plugin_step(machine, wanted)]
-    return [first, constraints_step(wanted), torch, torch_npu_step(machine, wanted, dict(environment)), chip_step(machine, wanted, dict(environment)), *npu_steps(machine, wanted, dict(environment), deepep)]
+    return [first, constraints_step(wanted), torch, torch_npu_step(machine, wanted, dict(environment)), chip_step(machine, wanted, dict(environment)), *npu_steps(machine, wanted, dict(environment), deepep, wheels)]
 
 # %% ../nbs/03_kernels.ipynb #50fd1d89
 def _telling_pip(variables: Mapping[str, str], steps: Sequence[Step]) -> list[Step]:
@@ -222,7 +224,9 @@ def cann_environment(
         raise Problem(f"CANN {wanted.version('cann')} is not installed: {scripts[0]} is not there.", f"Install {CANN_BY} Or with docker take the image, which brings CANN: --stack {wanted.name}-image.")
     toolkit = next((script for script in scripts if script.is_file()), scripts[0])
     nnal = Path("/usr/local/Ascend/nnal/atb/set_env.sh")
-    return sourced_environment([toolkit, nnal] if nnal.is_file() else [toolkit])
+    # NNAL has builds for two C++ ABIs, and its script looks at python3's torch where it is not told which: that has to be the engine's.
+    path = f"{engine_python(wanted.name).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return sourced_environment([toolkit, nnal] if nnal.is_file() else [toolkit], {**os.environ, "PATH": path})
 
 # %% ../nbs/03_kernels.ipynb #a61edac2
 def as_written(

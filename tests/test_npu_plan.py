@@ -124,6 +124,17 @@ def test_a_remote_out_of_reach_and_no_git(server, monkeypatch, tmp_path):
     with pytest.raises(Problem, match="not installed: git, bash, cmake, gcc, g\\+\\+, make"): run_plan(kernels.installation(machine, wanted, "", environment={}), os.environ)
 
 
+def test_a_script_that_asks_for_python3_gets_the_engines(server, tmp_path):
+    "NNAL's set_env.sh asks it how torch was built."
+    _, wanted = server("A2", "cann-8.5", "aarch64")
+    python = engine_python("cann-8.5")
+    python.parent.mkdir(parents=True)
+    (python.parent / "python3").write_text("#!/bin/sh\necho of the engine\n")
+    (python.parent / "python3").chmod(0o755)
+    (tmp_path / "昇腾 cann" / "set_env.sh").write_text('export ATB_ABI="$(python3)"\n')
+    assert kernels.cann_environment(wanted)["ATB_ABI"] == "of the engine"
+
+
 def test_a_compiler_that_fails_is_explained(server, monkeypatch, tmp_path):
     machine, wanted = server("A2", "cann-8.2", "aarch64")
     build = tmp_path / "repositories/sgl-kernel-npu.git"
