@@ -98,6 +98,7 @@ def _ask(steps, needed, yes: bool) -> None:
     for step in steps: typer.echo(f"  {step.name:22} {step.reason}")
     question = f"Fetch {sized(needed.download)} and use {sized(needed.disk)} of disk?"
     if needed.beside: question = f"Fetch {sized(needed.download)}, use {sized(needed.disk)} of disk, and more of both for what is not in these numbers?"
+    if not needed.download and not needed.disk: question = "Carry them out?"
     if not yes: typer.confirm(question, abort=True)
 
 def _what_now(screen: Screen, server) -> None:

@@ -1,4 +1,5 @@
 "The engine that is an image, with a stand-in for docker: pulled, asked, served from, stopped, killed. Nothing here was run on an NPU."
+import io
 import json
 import os
 import signal
@@ -121,3 +122,22 @@ def test_without_docker_nothing_is_begun(private_home, monkeypatch, tmp_path):
 def test_the_interpreter_is_a_sound_shell_script(docker, tmp_path):
     install()
     assert subprocess.run([Path(sys.executable).with_name("shellcheck"), "--severity=warning", engine_python(IMAGE.name)]).returncode == 0
+
+
+def test_up_from_first_to_last(docker, run, monkeypatch, tmp_path):
+    "The whole walk on a simulated server that has driver and docker: the image is proposed, shown, asked for once, and answers."
+    from qwen_npu_tut import walk
+    from qwen_npu_tut.hub import small_model
+    monkeypatch.setattr(walk, "read_machine", lambda host: machine())
+    small_model(tmp_path / "模型")
+    words = ("up", "--model", str(tmp_path / "模型"), "--port", "0")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    code, out, err = run(*words)
+    assert code == 130 and "stated by their sources" in out and "30 GB of free disk" in out and not list(docker.glob("images/*"))  # it asked, and was told no
+    code, out, err = run(*words, "--yes")
+    assert code == 0, err
+    assert "stack cann-9.0-image" in err + out and "echo: 你好！" in err + out
+    assert run("status")[0] == 0 and len(containers(docker)) == 1
+    assert run("down")[0] == 0 and containers(docker) == []
+    code, out, _ = run("remove", "--yes", "--stack", "cann-9.0-image")
+    assert code == 0 and "docker image rm quay.io/ascend/sglang:" in out
