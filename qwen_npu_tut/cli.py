@@ -150,9 +150,12 @@ def remove(stack: Stack = None, yes: Yes = False):
     "Delete a stack's environment and sources, after showing their size. Models and logs stay."
     from qwen_npu_tut import walk
     from qwen_npu_tut.install import stack_folder
+    from qwen_npu_tut.serve import find
     wanted = walk.choose(stack=stack).stack
     folder = stack_folder(wanted.name)
     if not folder.is_dir(): raise Problem(f"{shown(folder)} is not there.", "There is nothing to delete.")
+    running = [server for file in (home() / "servers").glob("*.json") if (server := find(file.stem)) and Path(server.line[0]).is_relative_to(folder)]
+    if running: raise Problem(f"The server {running[0].record!r} runs from {shown(folder)}, as process {running[0].pid}.", "Stop it first: qwen-npu stop.")
     taken = sum(each.lstat().st_blocks * 512 for each in folder.rglob("*"))
     if not yes: typer.confirm(f"Delete {shown(folder)}, {sized(taken)}?", abort=True)
     shutil.rmtree(folder)

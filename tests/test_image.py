@@ -138,6 +138,8 @@ def test_up_from_first_to_last(docker, run, monkeypatch, tmp_path):
     assert code == 0, err
     assert "stack cann-9.0-image" in err + out and "echo: 你好！" in err + out
     assert run("status")[0] == 0 and len(containers(docker)) == 1
+    code, _, err = run("remove", "--yes", "--stack", "cann-9.0-image")
+    assert code == 1 and "runs from" in err and "Stop it first" in err
     assert run("down")[0] == 0 and containers(docker) == []
     code, out, _ = run("remove", "--yes", "--stack", "cann-9.0-image")
     assert code == 0 and "docker image rm quay.io/ascend/sglang:" in out
