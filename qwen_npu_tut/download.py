@@ -11,7 +11,7 @@ import os
 import re
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 from glob import escape
@@ -24,7 +24,7 @@ from .model import Flaw, Proof, Record, absent, against, begun, dated, keep, lis
 # %% ../nbs/04_download.ipynb #fd5ff607
 from .model import sized, verify, weight_map
 from .settings import Problem, home, locked, shown
-from .sources import chosen_hub, differs_problem, direct, hub_problem, passing, size_differs, source, without_password
+from .sources import chosen_hub, differs_problem, direct, hub_problem, passing, source, without_password, wrong_bytes
 
 # %% ../nbs/04_download.ipynb #58dc8f71
 def model_folder(
@@ -93,7 +93,7 @@ def _held(file: Path) -> int:
 def _old_halves(folder: Path, model: str) -> list[Path]:
     "Where clients up to 1.37 keep half files of this folder."
     names = {model, model.replace(".", "___")} if "/" in model and not os.path.isdir(model) else set()
-    places = [folder / "._____temp", *(cache / "._____temp" / name for cache in (folder, *folder.parents[1:2]) for name in names)]
+    places = [folder / "._____temp", *(cache / "._____temp" / name for cache in (folder, *folder.parents[1:4]) for name in names)]
     return [place for place in places if place.is_dir() and not place.is_symlink()]
 
 
@@ -129,10 +129,12 @@ def _unproved(folder: Path, entries: list[Entry], seen: dict[str, Entry], report
     return [entry for entry in entries if entry.path in lacking], [replace(entry, mtime_ns=0) for entry in bad]
 
 # %% ../nbs/04_download.ipynb #4ff70cd8
-def _round(hub, record: Record, seen: dict[str, Entry], report: Listener) -> tuple[Record, dict[str, BaseException]]:
+def _round(hub, record: Record, seen: dict[str, Entry], wrong: dict[Entry, list[Problem]], report: Listener) -> tuple[Record, dict[str, BaseException]]:
     "One look at the hub and one go at what is not here; gives what it lists, and what went wrong by file."
     folder, listing = Path(record.folder), hub.listing(record.model, record.revision)
     entries = checked(listing.rows, record.model)
+    for entry in entries:
+        if len(wrong[entry]) > 2: raise wrong[entry][-1]
     _prepare(folder, entries)
     _adopt(folder, record.model, entries)
 
@@ -165,23 +167,22 @@ PAUSE = 1.0                            # seconds before the second round; double
 
 def _from_hub(hub, record: Record, report: Listener) -> tuple[Record, dict[str, Entry]]:
     "A folder in which every file is what the hub lists; gives the listing, and the files with their times."
-    folder, seen, wrong = Path(record.folder), {}, Counter()
+    folder, seen, wrong = Path(record.folder), {}, defaultdict(list)
     listing, most, moved, pause = record, 0, time.monotonic(), PAUSE
     while True:
-        try: listing, failures = _round(hub, record, seen, report)
+        try: listing, failures = _round(hub, record, seen, wrong, report)
         except Problem: raise
         except Exception as error: failures = {"": error}
         lacking, bad = _unproved(folder, list(listing.files), seen, report)
         if listing.files and not lacking: return listing, seen
         problems = {path: hub_problem(error, f"{path} of {record.model}" if path else record.model, record.source) for path, error in failures.items()}
-        wrong.update(bad + [entry for entry in lacking if entry.path in failures and size_differs(failures[entry.path])])
         for path, error in failures.items():
             if not passing(error): raise problems[path] from error
-        for entry in lacking:
-            if wrong[entry] == 3: raise problems.get(entry.path) or differs_problem(f"{entry.path} of {record.model}")
+        for entry in bad: wrong[entry].append(differs_problem(f"{entry.path} of {record.model}"))
+        for entry in lacking: wrong[entry] += [problems[entry.path]] * wrong_bytes(failures[entry.path]) if entry.path in failures else []
         held = sum(_held(folder / entry.path) for entry in listing.files)
         if held >= most + 1_000_000: most, moved, pause = held, time.monotonic(), PAUSE
-        why = next(iter(problems.values()), differs_problem(record.model))
+        why = next(iter([*problems.values(), *(wrong[entry][-1] for entry in bad)]), differs_problem(record.model))
         if time.monotonic() - moved > PATIENCE[bool(listing.files)]: raise why
         report(Progress("retrying", text=why.what))
         time.sleep(pause)

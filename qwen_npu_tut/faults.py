@@ -119,7 +119,7 @@ class Answers(Fault):
         body: bytes = b"",                 # of the answer
         times: int | None = None,          # how often; None is always
         pattern: str = "*.safetensors",    # which files, or `LISTING`
-        **headers: str,                    # `_` stands for `-`, `{path}` for the file
+        **headers: str,                    # `_` stands for `-`, `{path}` for the file; with Connection no length is told
     ):
         super().__init__(pattern, times)
         self.status, self.body, self.headers = status, body, headers
