@@ -196,7 +196,7 @@ def _from_folder(record: Record, report: Listener) -> tuple[Record, dict[str, En
     entries = [replace(entry, mtime_ns=0) for entry in listed(origin, report)]
     if folder == origin.resolve(): return replace(record, files=tuple(entries)), {}
     _prepare(folder, entries)
-    bad, missing = against(folder, entries)
+    bad, missing = against(folder, entries, True, report)
     wanted = [entry for entry in entries if entry.path in {flaw.file for flaw in bad} | set(missing)]
     if wanted: keep(record)
     tally = Tally("copying", sum(entry.size for entry in wanted), report)

@@ -42,8 +42,9 @@ def chosen_hub(
     endpoint: str | None,          # what a person chose
     hubs: Sequence[str] = HUBS,    # asked where nobody chose
 ) -> str:                          # a hub's address
-    "The named hub; else MODELSCOPE_ENDPOINT or HF_ENDPOINT; else the first that answers within three seconds."
-    named = endpoint or os.environ.get("MODELSCOPE_ENDPOINT") or os.environ.get("HF_ENDPOINT")
+    "The named hub; else the one that the clients' variables name; else the first that answers within three seconds."
+    named = endpoint or next(filter(None, map(os.environ.get, ("MODELSCOPE_ENDPOINT", "MODELSCOPE_DOMAIN", "HF_ENDPOINT"))), "")
+    if named and not endpoint and "://" not in named: named = f"https://{named}"
     if not named: return next((each for each in hubs if _answers(each) is not None), hubs[0])
     if urlsplit(named).scheme in ("http", "https") and urlsplit(named).hostname: return named.rstrip("/")
     raise Problem(f"{without_password(named)!r} is not a hub's address.", "Give one such as https://hf-mirror.com.", code=2)
@@ -93,6 +94,13 @@ class Listing:
     commit: str  # what the revision is; empty where the hub does not tell
     rows: list   # objects with `path`, `size` and `sha256`
 
+# %% ../nbs/lib/sources.ipynb #f6ef0ecb
+def _see(folder: Path, entry: Entry, seen: dict[str, Entry]):
+    "The file has its name and size, and its hash was right while it was written."
+    with suppress(FileNotFoundError):
+        state = (folder / entry.path).stat()
+        if state.st_size == entry.size: seen[entry.path] = replace(entry, mtime_ns=state.st_mtime_ns)
+
 # %% ../nbs/lib/sources.ipynb #e2e13df4
 class ModelScope:
     "ModelScope's engine, with its locks and its identity below our own folder."
@@ -123,13 +131,6 @@ class ModelScope:
         except _engine().FileDownloadError as error: return dict(error.failed_files) or {"": error}
         return {}
 
-
-def _see(folder: Path, entry: Entry, seen: dict[str, Entry]):
-    "The file has its name and size, and its hash was right while it was written."
-    with suppress(FileNotFoundError):
-        state = (folder / entry.path).stat()
-        if state.st_size == entry.size: seen[entry.path] = replace(entry, mtime_ns=state.st_mtime_ns)
-
 # %% ../nbs/lib/sources.ipynb #f5e0b56b
 @lru_cache(maxsize=1)
 def _client():
@@ -138,6 +139,7 @@ def _client():
         import huggingface_hub
         from huggingface_hub import file_download, utils
     utils.disable_progress_bars()
+    huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = 1 << 20  # what is lost when a line breaks, and how long Ctrl-C waits
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL + 1)
     return huggingface_hub, file_download.http_get, utils.build_hf_headers
 

@@ -1,4 +1,4 @@
-"Downloads by ModelScope's real client from the hub on loopback, with faults."
+"Downloads by the real clients from the hub on loopback, with faults; the slow ones are in prove_download.py."
 
 import json
 import os
@@ -17,7 +17,7 @@ from qwen_npu_tut.faults import LISTING, Answers, Corrupt, Cut, Fault, Slow
 from qwen_npu_tut.hub import Hub, small_model
 from qwen_npu_tut.model import proved, read_record, record_file, verify
 from qwen_npu_tut.settings import Problem
-from qwen_npu_tut.sources import hub_problem
+from qwen_npu_tut.sources import chosen_hub, hub_problem
 
 PROGRAM = f"""
 import os, sys
@@ -145,8 +145,9 @@ def test_killed_and_finished(original, house, script):
     assert sent_weights(hub) == weights(original) - held and same(folder, original)
 
 
-def test_ctrl_c_stops_at_once_and_keeps_what_came(original, house, script):
-    with Hub(original, MODEL, Slow(0.05)) as hub:
+@pytest.mark.parametrize("speaks", ["modelscope", "huggingface"])
+def test_ctrl_c_stops_at_once_and_keeps_what_came(original, house, script, speaks):
+    with Hub(original, MODEL, Slow(0.05), speaks) as hub:
         process = script(hub.url)
         wait_for(lambda: sent_weights(hub) > 1_000_000)
         process.send_signal(signal.SIGINT)
@@ -541,6 +542,13 @@ def test_through_a_proxy_with_a_token_that_nobody_sees(original, monkeypatch, ca
         with pytest.raises(Problem, match="does not let us read") as refused: download(MODEL, endpoint="http://models.invalid", fresh=True)
     assert proof and read_record(proof.folder).source == "http://models.invalid"
     assert "secret" not in "".join([str(refused.value), record_file(proof.folder).read_text(), *capfd.readouterr()])
+
+
+@pytest.mark.parametrize("name, given, found", [("MODELSCOPE_ENDPOINT", "http://hub.example/", "http://hub.example"), ("HF_ENDPOINT", "hf-mirror.com", "https://hf-mirror.com")])
+def test_the_clients_variables_name_the_hub(monkeypatch, name, given, found):
+    for each in ("MODELSCOPE_ENDPOINT", "MODELSCOPE_DOMAIN", "HF_ENDPOINT"): monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv(name, given)
+    assert chosen_hub(None) == found and chosen_hub("http://other.example") == "http://other.example"
 
 
 def test_an_address_that_is_none():
