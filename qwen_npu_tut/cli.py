@@ -176,7 +176,7 @@ def verify(folder: Path, quick: Annotated[bool, typer.Option("--quick", help="Si
     from qwen_npu_tut.model import verify as verified
     screen = Screen(silent=True)
     if not json_ and screen.console.is_terminal: screen = Screen()
-    with screen.stage(1, 1, "verify"): proof = repair(folder, reporter(screen)) if mend else verified(folder, not quick, reporter(screen))
+    with screen.stage(1, 1, "verify"): proof = repair(folder, report=reporter(screen)) if mend else verified(folder, not quick, reporter(screen))
     if json_: print_json(asdict(proof))
     else: typer.echo(str(proof))
     raise typer.Exit(0 if proof.whole else 1)

@@ -131,8 +131,8 @@ def _unproved(folder: Path, entries: list[Entry], seen: dict[str, Entry], report
 # %% ../nbs/04_download.ipynb #4ff70cd8
 def _round(hub, record: Record, seen: dict[str, Entry], wrong: dict[Entry, list[Problem]], report: Listener) -> tuple[Record, dict[str, BaseException]]:
     "One look at the hub and one go at what is not here; gives what it lists, and what went wrong by file."
-    folder, listing = Path(record.folder), hub.listing(record.model, record.revision)
-    entries = checked(listing.rows, record.model)
+    folder, (commit, rows) = Path(record.folder), hub.listing(record.model, record.revision)
+    entries = checked(rows, record.model)
     for entry in entries:
         if len(wrong[entry]) > 2: raise wrong[entry][-1]
     _prepare(folder, entries)
@@ -143,14 +143,14 @@ def _round(hub, record: Record, seen: dict[str, Entry], wrong: dict[Entry, list[
         if not lacking: return {}
         keep(record)  # it names no files yet: a download has begun
         tally = Tally("downloading", sum(entry.size for entry in wanted), tell, sum(entry.size for entry in wanted if entry not in lacking))
-        return hub.fetch(record.model, listing.commit or record.revision, folder, lacking, seen, tally)
+        return hub.fetch(record.model, commit or record.revision, folder, lacking, seen, tally)
 
     small = [entry for entry in entries if entry.path in ("config.json", "model.safetensors.index.json")]
     failures = bring(small, None)
     if not failures and not _unproved(folder, small, seen, report)[0]:
         _can_be_whole(folder, entries, record.model)
         failures = bring(entries, report)
-    return replace(record, files=tuple(entries), commit=listing.commit), failures
+    return replace(record, files=tuple(entries), commit=commit), failures
 
 # %% ../nbs/04_download.ipynb #34bf578f
 def _can_be_whole(folder: Path, entries: list[Entry], model: str):

@@ -596,3 +596,24 @@ def test_shapes_that_are_not_the_configs(original):
     with Hub(original, MODEL) as hub:
         with pytest.raises(Problem, match=r"lm_head.weight has the shape \[3, 2\], and config.json says \[2, 2\]"): download(MODEL, endpoint=hub.url)
     broken(hub)
+
+
+def test_the_commands(run, original, tmp_path, monkeypatch):
+    with Hub(original, MODEL) as hub:
+        monkeypatch.setenv("QWEN_NPU_ENDPOINT", hub.url)
+        code, out, _ = run("download", MODEL, "--json")
+        found = json.loads(out)
+        assert (code, found["whole"], found["files"]) == (0, True, 5)
+        os.truncate(Path(found["folder"]) / SECOND, 5)
+        code, out, _ = run("verify", found["folder"], "--quick")
+        assert code == 1 and f"{SECOND}: It has 5 bytes instead of" in out
+        code, out, err = run("verify", found["folder"], "--repair")
+        assert (code, err) == (0, "") and "is whole: 5 files" in out
+    code, out, err = run("download", MODEL, "--endpoint", "nowhere", "--revision", "v9")
+    assert (code, out) == (2, "") and "is not a hub's address" in err and "Traceback" not in err
+
+
+def test_a_folder_is_served_after_it_was_proved_and_not_before(original):
+    with pytest.raises(Problem, match="Nobody has proved it yet") as problem: proved(original).or_problem()
+    assert "qwen-npu verify" in problem.value.fix
+    assert verify(original) and proved(original).or_problem()
