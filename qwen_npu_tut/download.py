@@ -164,13 +164,19 @@ def _can_be_whole(folder: Path, entries: list[Entry], model: str):
 PATIENCE = {False: 10.0, True: 120.0}  # seconds without a new megabyte, before a first listing and after it
 PAUSE = 1.0                            # seconds before the second round; doubled before each further one, up to half a minute
 
-
+# %% ../nbs/04_download.ipynb #742019ca
 def _from_hub(hub, record: Record, report: Listener) -> tuple[Record, dict[str, Entry]]:
     "A folder in which every file is what the hub lists; gives the listing, and the files with their times."
     folder, seen, wrong = Path(record.folder), {}, defaultdict(list)
     listing, most, moved, pause = record, 0, time.monotonic(), PAUSE
+
+    def watched(event: Progress):
+        nonlocal most, moved, pause
+        if event.kind == "downloading" and event.done >= most + 1_000_000: most, moved, pause = event.done, time.monotonic(), PAUSE
+        report(event)
+
     while True:
-        try: listing, failures = _round(hub, record, seen, wrong, report)
+        try: listing, failures = _round(hub, record, seen, wrong, watched)
         except Problem: raise
         except Exception as error: failures = {"": error}
         lacking, bad = _unproved(folder, list(listing.files), seen, report)
@@ -180,8 +186,6 @@ def _from_hub(hub, record: Record, report: Listener) -> tuple[Record, dict[str, 
             if not passing(error): raise problems[path] from error
         for entry in bad: wrong[entry].append(differs_problem(f"{entry.path} of {record.model}"))
         for entry in lacking: wrong[entry] += [problems[entry.path]] * wrong_bytes(failures[entry.path]) if entry.path in failures else []
-        held = sum(_held(folder / entry.path) for entry in listing.files)
-        if held >= most + 1_000_000: most, moved, pause = held, time.monotonic(), PAUSE
         why = next(iter([*problems.values(), *(wrong[entry][-1] for entry in bad)]), differs_problem(record.model))
         if time.monotonic() - moved > PATIENCE[bool(listing.files)]: raise why
         report(Progress("retrying", text=why.what))
