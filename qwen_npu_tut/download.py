@@ -76,8 +76,9 @@ def _prepare(folder: Path, entries: list[Entry]):
         with tempfile.TemporaryFile(dir=folder): pass
     except OSError as error:
         raise Problem(f"{shown(folder)} cannot be written to: {error.strerror}.", "Choose another folder with --to, or set QWEN_NPU_HOME.") from None
-    for each in folder.rglob("*"):
-        if each.is_symlink(): raise Problem(f"{shown(each)} is a symbolic link.", "Remove it, or choose another folder with --to.")
+    for file in (folder / entry.path for entry in entries):
+        for each in (*file.parent.glob(f"{escape(file.name)}*"), *(parent for parent in file.parents if folder in parent.parents)):
+            if each.is_symlink(): raise Problem(f"{shown(each)} is a symbolic link.", "Remove it, or choose another folder with --to.")
     lacking = sum(max(0, entry.size - _held(folder / entry.path)) for entry in entries)
     free = disk_usage(folder).free
     if lacking > free:

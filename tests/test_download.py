@@ -298,7 +298,7 @@ def test_a_house_that_cannot_be_written(original, tmp_path, monkeypatch):
     with pytest.raises(Problem, match="cannot be used"): download(MODEL, endpoint="http://127.0.0.1:9")
 
 
-@pytest.mark.parametrize("name", ["config.json", f"{SECOND}.incomplete"])
+@pytest.mark.parametrize("name", ["config.json", SECOND, f"{SECOND}.incomplete", f"{SECOND}.parallel_tmp", f"{SECOND}_0_99"])
 def test_a_symbolic_link_is_not_followed(original, tmp_path, name):
     victim, target = tmp_path / "victim", tmp_path / "target"
     victim.write_text("mine")
@@ -527,7 +527,9 @@ def test_offline_a_broken_model_is_not_called_whole(original, monkeypatch):
 def test_a_folder_behind_a_link_and_a_display_that_breaks(original, tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
+    (tmp_path / "real" / "notes").symlink_to("somewhere")  # not a name that is written
     with Hub(original, MODEL) as hub: assert download(MODEL, to=tmp_path / "link", endpoint=hub.url, report=lambda event: 1 / 0)
+    (tmp_path / "real" / "notes").unlink()
     assert same(tmp_path / "real", original)
 
 
