@@ -164,23 +164,28 @@ def remove(stack: Stack = None, yes: Yes = False):
 
 # %% ../nbs/lib/cli.ipynb #a38c6407
 @app.command()
-def download(model: str, to: Annotated[Path | None, typer.Option("--to", help="The folder it goes to.")] = None,
-             endpoint: Annotated[str | None, typer.Option("--endpoint", help="The hub's address.")] = None,
-             source: Annotated[Path | None, typer.Option("--source", help="A folder that has it already, such as a USB disk.")] = None, json_: Json = False):
+def download(model: str, to: Annotated[Path | None, typer.Option("--to", help="The folder it goes to, or a client's cache that may have it.")] = None,
+             endpoint: Annotated[str | None, typer.Option("--endpoint", help="The hub: ModelScope, Hugging Face or a mirror such as https://hf-mirror.com.")] = None,
+             source: Annotated[Path | None, typer.Option("--source", help="A folder that has it already, such as a USB disk.")] = None,
+             revision: Annotated[str | None, typer.Option("--revision", help="A branch, tag or commit.")] = None, json_: Json = False):
     "Fetch a model and prove it whole; resumes."
     from qwen_npu_tut import walk
     from qwen_npu_tut.model import proved
     screen = Screen(silent=json_)
     with screen.stage(1, 1, "download") as told:
-        folder = walk.fetch(walk.choose(model=model), reporter(screen), to=to, endpoint=endpoint, source=source)
+        folder = walk.fetch(walk.choose(model=model), reporter(screen), to=to, endpoint=endpoint, source=source, revision=revision)
         told.append(f"model whole: {shown(folder)}")
     if json_: print_json(asdict(proved(folder)))
 
 @app.command()
-def verify(folder: Path, json_: Json = False):
+def verify(folder: Path, quick: Annotated[bool, typer.Option("--quick", help="Sizes and headers only.")] = False,
+           mend: Annotated[bool, typer.Option("--repair", help="Fetch again what is bad or missing.")] = False, json_: Json = False):
     "Prove a model's folder again: every size and hash. Exit code 1 where it is not whole."
+    from qwen_npu_tut.download import repair
     from qwen_npu_tut.model import verify as verified
-    proof = verified(folder)
+    screen = Screen(silent=True)
+    if not json_ and screen.console.is_terminal: screen = Screen()
+    with screen.stage(1, 1, "verify"): proof = repair(folder, report=reporter(screen)) if mend else verified(folder, not quick, reporter(screen))
     if json_: print_json(asdict(proof))
     else: typer.echo(str(proof))
     raise typer.Exit(0 if proof.whole else 1)

@@ -16,8 +16,10 @@ def running_line(
     event: object,  # an Event of a plan or a server, or the Progress of a download
 ) -> str:           # one short line
     "What a report says about now."
-    if getattr(event, "total", 0): return f"{event.file}  {sized(event.done)} of {sized(event.total)}"
-    return "  ".join(part for part in (getattr(event, "step", ""), getattr(event, "text", "")) if part)
+    if not getattr(event, "total", 0): return "  ".join(part for part in (getattr(event, "step", ""), getattr(event, "text", "")) if part)
+    pace = f"  {sized(event.rate)}/s" if event.rate else ""
+    if event.left: pace += f", {event.left / 60:.0f} min left" if event.left > 90 else f", {event.left:.0f} s left"
+    return f"{event.file}  {sized(event.done)} of {sized(event.total)}{pace}"
 
 # %% ../nbs/lib/screen.ipynb #5c00000b
 class Screen:
@@ -55,6 +57,8 @@ def reporter(
     def report(event: object) -> None:
         kind = getattr(event, "kind", "")
         if kind == "waiting": screen.say(f"{'':15} another run is at work (process {event.text}); waiting for it to end")
+        elif kind == "replacing": screen.say(f"{'':15} {event.file} is not what it should be; it is fetched again")
+        elif kind == "retrying": screen.say(f"{'':15} {event.text} Trying again.")
         elif kind in ("done", "failed"): screen.say(f"{'':15} {event.step}: {kind}  {event.seconds:.1f} s")
         else: screen.line = running_line(event)
     return report

@@ -61,6 +61,7 @@ class Settings:
     context_length: int | None = None    # tokens; the model's own if None
     max_total_tokens: int = 32768        # tokens in the KV cache; unbounded, a CPU engine takes most of the memory
     server: str = "default"              # the name of the server's record
+    endpoint: str | None = None          # the hub's address; MODELSCOPE_ENDPOINT, HF_ENDPOINT or the first that answers if None
     stack: str | None = None             # a row of stacks.toml; the one that fits this machine if None
 
     @property

@@ -18,7 +18,7 @@ from .host import Host
 from .hub import Hub
 from .install import engine_python
 from .kernels import cann_environment
-from .model import proved
+from .model import proved, verify
 from .plan import FileProof, Step, run_plan
 from .processes import free_port
 from .serve import find
@@ -50,7 +50,7 @@ def refuse_early(
     "`Problem` for an unsafe address, a folder that is no whole model, or a port that another program has."
     settings = choice.settings
     refuse_unsafe(settings, choice.stack)
-    if os.path.isdir(os.path.expanduser(settings.model)): proved(settings.model).or_problem()
+    if os.path.isdir(os.path.expanduser(settings.model)): verify(settings.model, full=False).or_problem()
     if find(settings.server) is None: free_port(settings.host, settings.port)
 
 # %% ../nbs/lib/walk.ipynb #9b02959f
@@ -106,11 +106,12 @@ def fetch(
     choice: Choice,                                           # names model and stack
     report: Callable[[object], object] = lambda event: None,  # told what happens
     to: Path | None = None,                                   # the model's folder, if not the usual one
-    **elsewhere,                                              # endpoint, source: as download has them
+    **elsewhere,                                              # endpoint, source, revision: as download has them
 ) -> Path:                                                    # a folder whose model was proved whole
     "The model's folder: a local one as it is, the teaching model from our own hub, any other from its hub."
     model = choice.settings.model
-    if model != TEACHING_MODEL or any(elsewhere.values()): return download(model, to, report=report, **elsewhere).folder
+    named = {"endpoint": choice.settings.endpoint} | {name: value for name, value in elsewhere.items() if value}
+    if model != TEACHING_MODEL or any(elsewhere.values()): return download(model, to, report=report, **named).folder
     there = to or model_folder(model)
     if not FileProof(there / MADE_OF, made_of()).gap() and proved(there).whole: return there
     step = teaching_step(choice.stack.name)

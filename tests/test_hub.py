@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 import pytest
 
-from qwen_npu_tut.hub import Corrupt, Cut, Fault, Hub, byte_range, listing, served, small_model
+from qwen_npu_tut.faults import Corrupt, Cut, Fault
+from qwen_npu_tut.hub import Hub, byte_range, listing, served, small_model
 from qwen_npu_tut.settings import Problem
 
 MODEL = "owner/Small-0.6B"

@@ -17,7 +17,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 MAKING = VENV / ".making"  # there while pip works; found at the start, it means that a run was cut off
 SIZES = {
-    "package": "about 30 MB to download, 240 MB on disk, about a minute",
+    "package": "about 40 MB to download, 260 MB on disk, about a minute",
     "dev": "nbdev, JupyterLab and the test tools: about 120 MB more to download, 400 MB on disk, one to two minutes",
 }
 
