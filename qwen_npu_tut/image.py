@@ -15,6 +15,7 @@ from pathlib import Path
 from .check import Machine
 from .host import run_bounded
 from .install import chip_step, engine_python
+from .launch import presets
 from .plan import CommandProof, FileProof, Step
 from .settings import home
 from .stacks import Stack, image_options
@@ -27,7 +28,7 @@ def container_line(
     "The `docker run` line for this machine, as SGLang's documentation has it."
     outermost = [path for path in machine.mounts if not any(path.startswith(f"{other}/") for other in machine.mounts)]
     return ["docker", "run", "--rm", "--init", *image_options(), *(word for node in machine.nodes for word in ("--device", node)),
-            *(word for path in outermost for word in ("--volume", f"{path}:{path}")), *(word for name in (*PASSED_ON, *wanted.environment) for word in ("--env", name))]
+            *(word for path in outermost for word in ("--volume", f"{path}:{path}")), *(word for name in dict.fromkeys((*PASSED_ON, *wanted.environment, *wanted.together, *(name for each in presets().values() for name in each.environment))) for word in ("--env", name))]
 
 PASSED_ON = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "no_proxy", "NO_PROXY", "SGLANG_LOGGING_CONFIG_PATH", "ASCEND_RT_VISIBLE_DEVICES")  # by name: a value would show in the process list
 

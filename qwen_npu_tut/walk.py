@@ -18,6 +18,7 @@ from .host import Host
 from .hub import Hub
 from .install import engine_python
 from .kernels import cann_environment
+from .launch import further_flags, preset_of
 from .model import proved, verify
 from .plan import FileProof, Step, run_plan
 from .processes import free_port
@@ -41,7 +42,8 @@ def choose(
     machine = read_machine(Host())
     named = read_settings(**given).stack
     wanted = stack(named) if named else fitting_stack(machine)
-    return Choice(read_settings(defaults={"model": wanted.model}, **given), machine, wanted)
+    preset = preset_of(read_settings(**given), wanted)
+    return Choice(read_settings(defaults={"model": preset.model if preset else wanted.model}, **given), machine, wanted)
 
 # %% ../nbs/lib/walk.ipynb #7a3d9e02
 def refuse_early(
@@ -50,6 +52,7 @@ def refuse_early(
     "`Problem` for an unsafe address, a folder that is no whole model, or a port that another program has."
     settings = choice.settings
     refuse_unsafe(settings, choice.stack)
+    further_flags(settings)
     if os.path.isdir(os.path.expanduser(settings.model)): verify(settings.model, full=False).or_problem()
     if find(settings.server) is None: free_port(settings.host, settings.port)
 

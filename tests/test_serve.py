@@ -250,7 +250,7 @@ def test_key_is_used_and_not_shown(settings, engine):
 
 
 def test_refusals_start_nothing(settings, engine, tmp_path, private_home):
-    for wrong, python, words in ((replace(settings, host="0.0.0.0"), engine, "no key"), (settings, tmp_path / "none", "is not installed")):
+    for wrong, python, words in ((replace(settings, flags="--api-key x"), engine, "does not belong"), (settings, tmp_path / "none", "is not installed")):
         with pytest.raises(Problem, match=words): start(wrong, python)
     assert not list(private_home.glob("servers/*.json"))
 
