@@ -92,8 +92,8 @@ def systemd_unit(
     words = [command, "serve", "--foreground", "--stack", choice.stack.name, "--model", settings.model if "/" in settings.model and not os.path.isdir(settings.model) else str(model_folder(settings.model)),
              "--port", str(settings.port), "--host", settings.host, *(["--tp", str(settings.tensor_parallel)] if settings.tensor_parallel > 1 else []), *(["--preset", settings.preset] if settings.preset else [])]
     name = settings.name.replace("\n", " ").replace("%", "%%")
-    return UNIT.format(name=name, stack=choice.stack.name, command=systemd_words(*words), home=systemd_words(f"QWEN_NPU_HOME={home()}"), key=str(home() / "servers" / f"{settings.server}.env").replace("%", "%%").replace(" ", "\\x20"),
-                       folder=str(home()).replace("%", "%%").replace(" ", "\\x20"), user=user)
+    return UNIT.format(name=name, stack=choice.stack.name, command=systemd_words(*words), home=systemd_words(f"QWEN_NPU_HOME={home()}").replace("$$", "$"), key=str(home() / "servers" / f"{settings.server}.env").replace("%", "%%"),
+                       folder=str(home()).replace("%", "%%"), user=user)
 
 # %% ../nbs/lib/handover.ipynb #1b6d6b46
 def compose_file(

@@ -202,7 +202,7 @@ def _launch(settings: Settings, line: list[str], environment: Mapping[str, str],
     except BaseException:  # without its record nobody would find it again
         end_session(server.pid, server.born, grace=0)
         raise
-    _CHILDREN.append(process)  # kept, so that Python does not complain of a process that outlives its handle
+    _CHILDREN[:] = [*(each for each in _CHILDREN if each.poll() is None), process]  # kept, so that Python does not complain of a process that outlives its handle
     return server
 
 _CHILDREN: list[subprocess.Popen] = []

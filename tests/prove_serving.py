@@ -13,6 +13,8 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
+import machines
 import openai
 import psutil
 import pytest
@@ -22,6 +24,7 @@ from qwen_npu_tut.access import key_file, made_key_file
 from qwen_npu_tut.call import chat_body, client
 from qwen_npu_tut.install import engine_python
 from qwen_npu_tut.launch import launch_environment, launch_line, presets
+from qwen_npu_tut.machine import read_machine
 from qwen_npu_tut.processes import birth, end_session, free_port, session_of
 from qwen_npu_tut.settings import Settings, home, read_settings
 from qwen_npu_tut.stacks import stack, stacks
@@ -214,6 +217,17 @@ def test_the_unit_is_sound_and_its_line_serves(tmp_path):
         process.terminate()
         process.communicate(timeout=30)
     assert process.returncode in (0, -signal.SIGTERM)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_the_compose_file_fits_its_schema(tmp_path, host):
+    "The compose specification's schema, as docker-compose 1.29.2 ships it."
+    subprocess.run([sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "download", "--no-deps", "-d", tmp_path, "docker-compose==1.29.2"], check=True)
+    with zipfile.ZipFile(next(tmp_path.glob("docker_compose-*.whl"))) as wheel: schema = json.loads(wheel.read("compose/config/compose_spec.json"))
+    machine = read_machine(replace(machines.A3, docker=True).host())
+    jsonschema.validate(json.loads(handover.compose_file(Choice(settings(host=host, port=30000), machine, stack("cann-9.0-image")))), schema)
+    with pytest.raises(jsonschema.ValidationError): jsonschema.validate({"services": {"qwen": {"imagee": "x"}}}, schema)
+    for file in (key_file("prove-serving"), made_key_file("prove-serving")): file.unlink(missing_ok=True)
 
 
 def test_keys_files_are_gone():

@@ -1,6 +1,7 @@
 "Starting, waiting and stopping, with a stand-in for the engine: see fake_engine.py."
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -106,6 +107,17 @@ def until(question, seconds=10.0):
     while not question():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+def test_model_removed_while_it_serves(settings, engine, monkeypatch):
+    "What is loaded goes on answering; the next start says what is missing."
+    from qwen_npu_tut.model import proved
+    server = start(settings, engine)
+    shutil.rmtree(settings.model)
+    assert serve.status("tested")["state"] == "running"
+    monkeypatch.setattr(serve, "proved", proved)
+    with pytest.raises(Problem, match="neither a folder nor|There is no folder"): start(settings, engine)
+    assert server.alive
 
 
 def test_log_removed_while_it_serves(settings, engine):
@@ -218,8 +230,9 @@ def test_damaged_record(settings, engine, text):
     assert start(settings, engine).alive
 
 
-def test_interrupted_start_stops_its_server(settings, engine):
-    starting = start_elsewhere(settings, engine, hang="weights")
+@pytest.mark.parametrize("phase", ["weights", "KV cache", "warm-up", "ready"])
+def test_interrupted_start_stops_its_server(settings, engine, phase):
+    starting = start_elsewhere(settings, engine, hang=phase)
     until(lambda: serve.find("tested"))
     server = serve.find("tested")
     until(lambda: starting.stdout.readline() == "begun imports\n")
