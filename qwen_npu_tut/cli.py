@@ -206,6 +206,7 @@ def serve(stack: Stack = None, model: Model = None, port: Port = None, host: Hos
     if print_: return _described(choice, given, json_)
     environment = walk.serving_environment(choice.stack)
     if choice.settings.host and not is_loopback(choice.settings.host): screen.say(f"{choice.settings.host} is reached by others over plain http, which can be read on the way: put a reverse proxy with TLS in front. The key lies in {shown(made_key_file(choice.settings.server))}, unless you set one.")
+    for each in walk.busy_devices(choice): screen.say(f"{each.what} {each.fix}")
     if foreground: return serving.foreground(choice.settings, choice.stack, environment=environment)
     with screen.stage(1, 1, "serve") as told:
         server = serving.start(choice.settings, choice.stack, environment=environment, report=reporter(screen))

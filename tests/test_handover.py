@@ -94,3 +94,9 @@ def test_a_unit_needs_a_port(run):
 def test_no_key_is_in_a_unit(server):
     text = handover.systemd_unit(Choice(Settings(api_key="sk-very-secret"), server, stack("cpu")), "/usr/bin/qwen-npu", "qwen")
     assert "sk-very-secret" not in text and "EnvironmentFile=-" in text
+
+
+def test_who_holds_a_device_is_named():
+    machine = read_machine(replace(machines.A2, used=60000, processes=((0, 4711, "mindieservice_b", 57000),)).host())
+    (busy,) = walk.busy_devices(Choice(Settings(), machine, stack("cann-9.0")))
+    assert "process 4711 on NPU 0" in busy.what and busy.fix
