@@ -182,10 +182,10 @@ def test_twenty_cycles():
     for _ in range(20):
         server = serve.start(settings(port=port), stack("cpu"), os.environ)
         serve.stop(server)
-        seen.append((len(session_of(server.pid, server.born)), len(list((home() / "servers").glob("prove-serving*"))), len(list(Path("/dev/shm").iterdir()))))
+        seen.append((len(session_of(server.pid, server.born)), len(list((home() / "servers").glob("prove-serving*"))), len(list(Path("/dev/shm").glob("sglang_*")))))
         assert free_port("127.0.0.1", port) == port
     print(f"20 cycles: processes, files, shared memory after the first {seen[0]} and the last {seen[-1]}")
-    assert seen[-1][:2] == seen[0][:2] == (0, 1) and seen[-1][2] <= seen[0][2] + 1
+    assert seen[-1] == seen[0] and seen[0][:2] == (0, 1)
 
 
 def test_ready_is_seen_at_once():
