@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['asking', 'stack_app', 'Stack', 'Json', 'Deep', 'PROBE_NPU', 'PROBE_CPU', 'print_json', 'told', 'probe_of',
-           'still_to_come', 'examined', 'check', 'report', 'diagnose', 'stack_list', 'stack_show', 'stack_verify']
+           'still_to_come', 'examined', 'check', 'report', 'diagnose', 'stack_list', 'stack_show', 'stack_verify',
+           'contract']
 
 # %% ../nbs/lib/ask.ipynb #735b4b4a
 import json
@@ -153,3 +154,15 @@ def stack_verify(name: str, json_: Json = False):
     else:
         for each in verdicts: typer.echo(f"{each.architecture:8} {each.package:15} {each.version:20} {each.verdict:18} {each.why[:200]}")
     raise typer.Exit(1 if any(each.verdict in ("does not exist", "does not fit") for each in verdicts) else 0)
+
+# %% ../nbs/lib/ask.ipynb #f5512156
+@asking.command()
+def contract(url: Annotated[str, typer.Argument(help="An address such as http://127.0.0.1:30000, with or without /v1.")], model: Annotated[str | None, typer.Option("--model", help="A name from its model list; the first if not given.")] = None, json_: Json = False):
+    "What Qwen3 on SGLang should do, asked of any address. Exit code 1 where something fails. A key comes from QWEN_NPU_API_KEY."
+    from qwen_npu_tut.contract import CHECKS, Endpoint, contract as asked
+    def tell(found): typer.echo(f"{list(CHECKS).index(found.id) + 1:2} {found.id:28} {found.result:12} {found.evidence}")
+    verdicts = asked(Endpoint(url, read_settings().api_key, model), (lambda found: None) if json_ else tell)
+    counts = {each: sum(found.result == each for found in verdicts) for each in ("pass", "fail", "unsupported")}
+    if json_: print_json({"checks": [asdict(each) for each in verdicts]})
+    else: typer.echo(f"pass {counts['pass']}, fail {counts['fail']}, unsupported {counts['unsupported']}")
+    raise typer.Exit(1 if counts["fail"] else 0)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'Model', 'Wheels', 'DeepEP', 'Host', 'Tensor', 'Preset', 'Port', 'Yes', 'main', 'up', 'down', 'plan', 'install',
-           'remove', 'download', 'verify', 'serve', 'export', 'status', 'logs', 'stop', 'chat', 'contract']
+           'remove', 'download', 'verify', 'serve', 'export', 'status', 'logs', 'stop', 'chat']
 
 # %% ../nbs/lib/cli.ipynb #f0a82a1f
 import os
@@ -283,15 +283,3 @@ def chat(text: str, think: Annotated[bool, typer.Option("--think/--no-think", he
     if json_: return print_json(client(server).chat.completions.create(**chat_body(server.name, messages, think=think)).model_dump())
     stream_reply(client(server), server.name, messages, think=think)
     typer.echo()
-
-# %% ../nbs/lib/cli.ipynb #9c9085c0
-@app.command()
-def contract(url: Annotated[str, typer.Argument(help="An address such as http://127.0.0.1:30000, with or without /v1.")], model: Annotated[str | None, typer.Option("--model", help="A name from its model list; the first if not given.")] = None, json_: Json = False):
-    "What Qwen3 on SGLang should do, asked of any address. Exit code 1 where something fails. A key comes from QWEN_NPU_API_KEY."
-    from qwen_npu_tut.contract import CHECKS, Endpoint, contract as asked
-    def tell(found): typer.echo(f"{list(CHECKS).index(found.id) + 1:2} {found.id:28} {found.result:12} {found.evidence}")
-    verdicts = asked(Endpoint(url, read_settings().api_key, model), (lambda found: None) if json_ else tell)
-    counts = {each: sum(found.result == each for found in verdicts) for each in ("pass", "fail", "unsupported")}
-    if json_: print_json({"checks": [asdict(each) for each in verdicts]})
-    else: typer.echo(f"pass {counts['pass']}, fail {counts['fail']}, unsupported {counts['unsupported']}")
-    raise typer.Exit(1 if counts["fail"] else 0)

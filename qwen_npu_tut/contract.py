@@ -94,6 +94,8 @@ def chat_usage(on): usage = ask(on).usage; return holds(usage and usage.prompt_t
 def finish_stop(on): return holds((reason := ask(on).choices[0].finish_reason) == "stop", f"finish_reason {reason}")
 @check
 def finish_length(on): answer = ask(on, max_tokens=1); return holds(answer.choices[0].finish_reason == "length" and answer.usage.completion_tokens == 1, f"{answer.choices[0].finish_reason}, {answer.usage.completion_tokens} token")
+
+# %% ../nbs/lib/contract.ipynb #5166dfb6
 @check
 def temperature_0_repeats(on): first, second = words_of(ask(on)), words_of(ask(on)); return holds(first == second, f"{first!r} and {second!r}")
 @check
@@ -142,6 +144,8 @@ def abort_frees_the_slot(on):
     began = time.monotonic()
     while running(on) and time.monotonic() - began < 15: time.sleep(0.1)
     return holds(not running(on), f"it was running, and was gone {time.monotonic() - began:.1f} s after the client went")
+
+# %% ../nbs/lib/contract.ipynb #ce251990
 @check
 def eight_at_once(on):
     with ThreadPoolExecutor(8) as pool: answers = list(pool.map(lambda _: words_of(ask(on)), range(8)))
@@ -209,6 +213,7 @@ def logprobs(on):
 @check
 def completions(on): answer = on.openai.completions.create(model=on.model, prompt="你好", max_tokens=5, temperature=0); return holds(answer.object == "text_completion" and answer.usage.completion_tokens <= 5, repr(answer.choices[0].text))
 
+# %% ../nbs/lib/contract.ipynb #2e99b1e5
 def status(answer, *wanted: int) -> str:
     "An answer's status and how its body begins; an AssertionError where it is another, or no JSON."
     said = f"{answer.status_code} {answer.text[:100]}"
