@@ -30,6 +30,7 @@ from .settings import Problem
 class Unsupported(Exception):
     "The server does not offer it, and says so."
 
+# %% ../nbs/lib/contract.ipynb #8b8998e9
 class Endpoint:
     "An address that claims to be OpenAI-compatible."
     def __init__(self, url: str, key: str | None = None, model: str | None = None, timeout: float = 120.0):
@@ -120,6 +121,8 @@ def stream_order(on):
     return holds(good, f"{len(chunks)} chunks, role {roles[0]}, finish_reason {reasons[-1]}, end {lines[-1]}")
 @check
 def stream_usage(on): last = list(pieces(on))[-1]; return holds(last.usage and not last.choices, f"last chunk: usage {bool(last.usage)}, choices {len(last.choices)}")
+
+# %% ../nbs/lib/contract.ipynb #9587d140
 @check
 def stream_says_the_same(on):
     text = "".join(chunk.choices[0].delta.content or "" for chunk in pieces(on) if chunk.choices)
