@@ -264,6 +264,7 @@ def verdict(
     except Unsupported as reason: return Verdict(name, "unsupported", str(reason))
     except Exception as error: return Verdict(name, "fail", " ".join(str(error).split())[:300] or type(error).__name__)
 
+# %% ../nbs/lib/contract.ipynb #c1f3c25f
 def contract(
     endpoint: Endpoint,  # whom to ask
     report: Callable[[Verdict], object] = lambda found: None,  # told each as it comes
