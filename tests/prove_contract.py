@@ -34,11 +34,12 @@ def transformers_serve(tmp_path_factory):
     "`transformers serve` in an environment of its own, with the teaching model."
     folder = tmp_path_factory.mktemp("transformers")
     subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
-    subprocess.run([folder / "env/bin/python", "-m", "pip", "-q", "--disable-pip-version-check", "install", "transformers[serving]==5.19.0", f"torch=={stack('cpu').version('torch')}"], check=True)
+    subprocess.run([folder / "env/bin/python", "-m", "pip", "-q", "--disable-pip-version-check", "install", "transformers[serving]==5.19.0", "requests", f"torch=={stack('cpu').version('torch')}"], check=True)
+    (folder / "hub").mkdir()
     model, port = fetch(choose()), free_port("127.0.0.1", 0)
     line = [str(folder / "env/bin/transformers"), "serve", str(model), "--device", "cpu", "--host", "127.0.0.1", "--port", str(port)]
     with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(line, stdout=log, stderr=log, start_new_session=True, env={**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""})
+        process = subprocess.Popen(line, stdout=log, stderr=log, start_new_session=True, env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(folder / "hub"), "CUDA_VISIBLE_DEVICES": ""})
     born, deadline = birth(process.pid), time.monotonic() + 180
     try:
         while True:
