@@ -102,6 +102,7 @@ def compose_file(
     "The service of an image, for `docker compose up`. `Problem` where the stack is none."
     wanted, settings = choice.stack, with_key(choice.settings)
     if not wanted.image: raise Problem(f"The stack {wanted.name} is no image.", f"Name one: --stack {wanted.name}-image. For an installed engine: qwen-npu export systemd" if wanted.images else "For an installed engine: qwen-npu export systemd", code=2)
+    settings = replace(settings, server=f"{settings.server}-compose")  # a key file of its own: a running server's is not touched, and `stop` leaves this one
     folder, words = model_folder(settings.model), container_line(choice.machine, wanted)
     after = {flag: [words[place + 1] for place, word in enumerate(words) if word == flag] for flag in ("--device", "--volume")}
     quiet, keys = hand_over_key(settings), str(home() / "servers")

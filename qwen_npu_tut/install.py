@@ -163,7 +163,7 @@ def torch_npu_step(
     wanted: Stack,                # an NPU stack
     environment: dict[str, str],  # with CANN's variables
 ) -> Step:                        # one step; stated by sources, not run on an NPU by us
-    "torch_npu under the pins of its stack, proved by a 2x2 product on the chip."
+    "torch_npu under the pins of its stack, with what CANN's Python and a build import; versions are read back."
     pins = [f"{package}=={wanted.version(package)}" for package in ("torch", "torchvision", "torch-npu", "numpy", "wheel") if package in wanted.pins]
     return Step("torch_npu", "It gives torch the device npu; numpy 2 breaks CANN 8.2, so numpy is pinned with it.",
                 pip_install(wanted.name, "--constraint", str(constraints_file(wanted.name)), *pins, *CANN_PYTHON_NEEDS, *BUILD_NEEDS),

@@ -222,7 +222,7 @@ def test_the_compose_file_fits_its_schema(tmp_path, host):
     machine = read_machine(replace(machines.A3, docker=True).host())
     jsonschema.validate(json.loads(handover.compose_file(Choice(settings(host=host, port=30000), machine, stack("cann-9.0-image")))), schema)
     with pytest.raises(jsonschema.ValidationError): jsonschema.validate({"services": {"qwen": {"imagee": "x"}}}, schema)
-    for file in (key_file("prove-serving"), made_key_file("prove-serving")): file.unlink(missing_ok=True)
+    for file in (key_file("prove-serving-compose"), made_key_file("prove-serving")): file.unlink(missing_ok=True)
 
 
 def test_keys_files_are_gone():

@@ -12,7 +12,7 @@ import pytest
 from qwen_npu_tut import handover, walk
 from qwen_npu_tut.access import key_file, made_key_file
 from qwen_npu_tut.machine import read_machine
-from qwen_npu_tut.settings import Settings
+from qwen_npu_tut.settings import Settings, write_atomic
 from qwen_npu_tut.stacks import stack
 from qwen_npu_tut.walk import Choice
 
@@ -76,13 +76,15 @@ def test_a_unit_with_odd_names(run, tmp_path, monkeypatch):
 
 
 def test_a_compose_file_says_what_docker_run_says(run, server, private_home):
+    write_atomic(key_file("default"), "of a server that runs")
     code, out, err = run("export", "compose", "--stack", "cann-9.0-image", "--host", "0.0.0.0")
     assert code == 0, err
+    assert key_file("default").read_text() == "of a server that runs"
     service = json.loads(out)["services"]["qwen"]
     assert service["image"] == stack("cann-9.0-image").images["A3"] and len(service["devices"]) == 19 and service["privileged"]
     assert service["command"][:3] == ["python3", "-m", "sglang.launch_server"] and "--config" in service["command"]
     made = made_key_file("default").read_text().strip()
-    assert made not in out and made in key_file("default").read_text() and oct(key_file("default").stat().st_mode & 0o777) == "0o600"
+    assert made not in out and made in key_file("default-compose").read_text() and oct(key_file("default-compose").stat().st_mode & 0o777) == "0o600"
     assert run("export", "compose", "--stack", "cann-9.0")[0] == 2
 
 
