@@ -78,7 +78,7 @@ def _engine(screen: Screen, choice, yes: bool) -> None:
 def up(stack: Stack = None, model: Model = None, port: Port = None, yes: Yes = False):
     "check, plan, install, download, serve, and one reply. Safe to repeat; an interrupted one goes on."
     from qwen_npu_tut import serve, walk
-    from qwen_npu_tut.call import client, stream_reply
+    from qwen_npu_tut.call import endpoint_of, stream_reply
     screen, choice = Screen(), walk.choose(stack=stack, model=model, port=port)
     screen.say(f"qwen-npu up: stack {choice.stack.name}, model {choice.settings.model}, everything below {shown(home())}")
     _engine(screen, choice, yes)
@@ -88,9 +88,10 @@ def up(stack: Stack = None, model: Model = None, port: Port = None, yes: Yes = F
         server = serve.start(choice.settings, choice.stack, walk.serving_environment(choice.stack), reporter(screen))
         told.append(f"process {server.pid} answers as {server.name}")
     with screen.stage(6, 6, "chat") as told:
-        reply = stream_reply(client(server), server.name, [{"role": "user", "content": "你好！"}], think=False, out=lambda text: None, max_tokens=200)
+        service = endpoint_of(server)
+        reply = stream_reply(service, [{"role": "user", "content": "你好！"}], think=False, out=lambda text: None, max_tokens=200)
         told.append(f"你好！ → {' '.join(reply.text.split())}")
-    _what_now(screen, server)
+    _what_now(screen, service)
 
 # %% ../nbs/lib/cli.ipynb #61bcd0e5
 def _machine_line(machine) -> str:
@@ -105,11 +106,11 @@ def _ask(steps, needed, yes: bool) -> None:
     if not needed.download and not needed.disk: question = "Carry them out?"
     if not yes: typer.confirm(question, abort=True)
 
-def _what_now(screen: Screen, server) -> None:
+def _what_now(screen: Screen, service) -> None:
     from qwen_npu_tut.call import chat_body, curl_line
     command = "qwen-npu" if shutil.which("qwen-npu") else os.path.relpath(sys.argv[0])
-    screen.say(f"\nThe service answers at {server.url}/v1 as {server.name}. Try it:")
-    screen.say(curl_line(server, chat_body(server.name, [{"role": "user", "content": "你好！"}])))
+    screen.say(f"\nThe service answers at {service.url}/v1 as {service.model}. Try it:")
+    screen.say(curl_line(service, chat_body(service.model, [{"role": "user", "content": "你好！"}])))
     screen.say(f"More:      {command} chat \"怎么停止服务？\"")
     screen.say(f"Stop it:   {command} down")
     screen.say("Chapters:  make lab")
@@ -273,13 +274,18 @@ def stop(json_: Json = False):
 
 # %% ../nbs/lib/cli.ipynb #1fd2417e
 @app.command()
-def chat(text: str, think: Annotated[bool, typer.Option("--think/--no-think", help="Let the model think first.")] = False, json_: Json = False):
-    "One reply from the running server, streamed."
-    from qwen_npu_tut.call import chat_body, client, stream_reply
-    from qwen_npu_tut.serve import find
-    server = find(read_settings().server)
-    if server is None: raise Problem("No server is running.", "Start one: qwen-npu up.")
-    messages = [{"role": "user", "content": text}]
-    if json_: return print_json(client(server).chat.completions.create(**chat_body(server.name, messages, think=think)).model_dump())
-    stream_reply(client(server), server.name, messages, think=think)
-    typer.echo()
+def chat(text: Annotated[list[str] | None, typer.Argument(help="One question. Without it a conversation; - stands for what is piped in.")] = None,
+         think: Annotated[bool, typer.Option("--think/--no-think", help="Let the model think first.")] = False,
+         system: Annotated[str | None, typer.Option("--system", help="What the model is told beforehand.")] = None, json_: Json = False):
+    "One reply from the running server, streamed; or a conversation. QWEN_NPU_URL names a service elsewhere."
+    from qwen_npu_tut.call import chat_body, endpoint, explained, sampling
+    from qwen_npu_tut.talk import Conversation, piped, say_reply, talk
+    service, question = endpoint(read_settings()), " ".join(word for word in text or [] if word != "-")
+    if not text and sys.stdin.isatty() and not json_: return talk(Conversation(service, system, think))
+    if not text or "-" in text: question = "\n\n".join(part for part in (question, piped()) if part)
+    if not question.strip(): raise Problem("There is no question.", "Give it as text: qwen-npu chat \"你好！\"", code=2)
+    conversation = Conversation(service, system, think)
+    if not json_:
+        say_reply(conversation, question)
+        return
+    with explained(service.url): print_json(service.openai.chat.completions.create(**chat_body(service.model, conversation.with_question(question), think, **sampling(think))).model_dump())

@@ -68,6 +68,7 @@ class Settings:
     flags: str | None = None             # more flags for SGLang, as one would type them
     preset: str | None = None            # a row of presets.toml
     server: str = "default"              # the name of the server's record
+    url: str | None = None               # a service that runs elsewhere and is only called; the server of the record if None
     endpoint: str | None = None          # the hub's address; MODELSCOPE_ENDPOINT, HF_ENDPOINT or the first that answers if None
     stack: str | None = None             # a row of stacks.toml; the one that fits this machine if None
 

@@ -1,8 +1,10 @@
 "Fixtures: a private folder for engines and models, a running service, a browser, the built docs."
+import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ def run(monkeypatch, capsys, tmp_path):
     "Call the command in this process with a home of its own; gives exit code, stdout and stderr."
     from qwen_npu_tut import cli
     monkeypatch.setenv("QWEN_NPU_HOME", str(tmp_path / "home"))
-    for name in ("MODEL", "PORT", "STACK", "SERVER", "HOST", "API_KEY"): monkeypatch.delenv(f"QWEN_NPU_{name}", raising=False)
+    for name in ("MODEL", "PORT", "STACK", "SERVER", "HOST", "API_KEY", "URL"): monkeypatch.delenv(f"QWEN_NPU_{name}", raising=False)
     monkeypatch.chdir(tmp_path)
 
     def call(*words):
@@ -34,12 +36,42 @@ def run(monkeypatch, capsys, tmp_path):
     return call
 
 
+@pytest.fixture
+def serving(tmp_path, private_home):
+    "A function that starts the stand-in for an engine (fake_engine.py) and gives its record, as `start` would."
+    from qwen_npu_tut.access import hand_over_key
+    from qwen_npu_tut.processes import free_port
+    from qwen_npu_tut.serve import READY, Server
+    from qwen_npu_tut.settings import Settings
+    running = []
+
+    def begin(key=None, name="tested", **faults):
+        port = free_port("127.0.0.1", 0)
+        variables = hand_over_key(Settings(server=name, api_key=key))
+        line = [sys.executable, str(Path(__file__).with_name("fake_engine.py")), "--served-model-name", "weird name", "--host", "127.0.0.1", "--port", str(port)]
+        if key: line += ["--config", str(private_home / "servers" / f"{name}.yaml")]
+        log = tmp_path / f"{name}.log"
+        with open(log, "wb") as out:
+            process = subprocess.Popen(line, stdout=out, stderr=out, env={**os.environ, **variables, "FAKE_ENGINE": json.dumps({"seconds": 0.01, "children": 0, **faults})})
+        running.append(process)
+        deadline = time.monotonic() + 15
+        while READY not in log.read_text(errors="replace"):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.02)
+        return Server(name, "weird name", f"http://127.0.0.1:{port}", process.pid, "", "", str(log), (), 0.0)
+
+    yield begin
+    for process in running:
+        process.kill()
+        process.wait()
+
+
 @pytest.fixture(scope="session")
 def live_server():
     "The service of record \"test\": the one that `make test` has started, else one that is started and stopped here."
     from qwen_npu_tut.serve import find
 
-    own = {"QWEN_NPU_SERVER": "test", "QWEN_NPU_PORT": "0", "QWEN_NPU_STACK": "cpu"}
+    own = {"QWEN_NPU_SERVER": "test", "QWEN_NPU_PORT": "0", "QWEN_NPU_STACK": "cpu", "QWEN_NPU_API_KEY": os.environ.get("QWEN_NPU_API_KEY", "sk-test")}
     before = {name: os.environ.get(name) for name in own}
     os.environ.update(own)
     command = shutil.which("qwen-npu", path=str(Path(sys.executable).parent))

@@ -9,6 +9,10 @@ The environment variable FAKE_ENGINE holds JSON that makes it misbehave:
     children     how many processes it starts, as SGLang starts a scheduler and a detokenizer (2)
     silent       true: it says that it is ready and answers nothing
     reply        the text of every reply
+    pace         seconds between two pieces of a stream (0)
+    cut          the stream ends, as a killed server's does, after so many pieces
+    crumbs       true: a stream is sent byte by byte, so that letters arrive in halves
+    collect      true: all of a stream is sent at once, as a proxy that buffers does
 """
 import json
 import os
@@ -99,8 +103,14 @@ class Answers(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
         self.end_headers()
-        for chunk in chunks: self.wfile.write(f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n".encode())
-        self.wfile.write(b"data: [DONE]\n\n")
+        events = [f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n".encode() for chunk in chunks] + [b"data: [DONE]\n\n"]
+        if self.faults.get("collect"): events = [b"".join(events)]
+        if self.faults.get("crumbs"): events = [bytes([byte]) for byte in b"".join(events)]
+        try:
+            for event in events[:self.faults.get("cut")]:
+                self.wfile.write(event)
+                time.sleep(self.faults.get("pace", 0))
+        except OSError: say("the client has gone")
 
 
 def main() -> None:

@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from qwen_npu_tut import serve
-from qwen_npu_tut.contract import Endpoint, contract
+from qwen_npu_tut.call import Endpoint
+from qwen_npu_tut.contract import contract
 from qwen_npu_tut.processes import birth, end_session, free_port
 from qwen_npu_tut.settings import read_settings
 from qwen_npu_tut.stacks import stack
@@ -23,8 +24,8 @@ def table(found) -> dict[str, str]:
 
 def test_the_engine_with_a_key():
     fetch(choose())
-    server = serve.start(replace(read_settings(), server="prove-contract", port=0, api_key="sk-prove"), stack("cpu"), os.environ)
-    try: results = table(contract(Endpoint(server.url, "sk-prove")))
+    server = serve.start(replace(read_settings(), server="prove-contract", port=0, api_key="sk-prove", retries=0), stack("cpu"), os.environ)
+    try: results = table(contract(Endpoint(server.url, "sk-prove", retries=0)))
     finally: serve.stop(server)
     assert {name for name, result in results.items() if result != "pass"} == {"unknown-model-404"}
 
@@ -56,5 +57,5 @@ def transformers_serve(tmp_path_factory):
 
 def test_another_server_breaks_it(transformers_serve):
     url, model = transformers_serve
-    results = table(contract(Endpoint(url, model=model)))
+    results = table(contract(Endpoint(url, model=model, retries=0)))
     assert results["chat"] == "pass" and "fail" in results.values()

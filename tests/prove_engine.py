@@ -11,7 +11,7 @@ import openai
 import psutil
 import pytest
 
-from qwen_npu_tut.call import chat_body, client
+from qwen_npu_tut.call import chat_body, endpoint_of
 from qwen_npu_tut.install import engine_python
 from qwen_npu_tut.processes import birth, end_session, free_port, session_of
 from qwen_npu_tut.serve import launch_environment, start, stop
@@ -52,8 +52,8 @@ def test_the_key_is_nowhere_to_be_seen(guarded):
 
 
 def test_the_key_is_asked_for(guarded):
-    assert reply(client(guarded), guarded.name)
-    with pytest.raises(openai.AuthenticationError): client(guarded).with_options(api_key="another").models.list()
+    assert reply(endpoint_of(guarded).openai, guarded.name)
+    with pytest.raises(openai.AuthenticationError): endpoint_of(guarded).openai.with_options(api_key="another").models.list()
 
 
 def test_behind_the_router(live_server):
@@ -66,7 +66,7 @@ def test_behind_the_router(live_server):
         while not answers(routed):
             assert router.poll() is None and time.monotonic() < deadline, "the router did not come up"
             time.sleep(0.2)
-        assert reply(routed, live_server.name) == reply(client(live_server), live_server.name)
+        assert reply(routed, live_server.name) == reply(endpoint_of(live_server).openai, live_server.name)
     finally:
         end_session(router.pid, born, grace=5)
         router.wait()

@@ -21,7 +21,7 @@ import pytest
 
 from qwen_npu_tut import handover, serve
 from qwen_npu_tut.access import key_file, made_key_file
-from qwen_npu_tut.call import chat_body, client
+from qwen_npu_tut.call import chat_body, endpoint_of
 from qwen_npu_tut.install import engine_python
 from qwen_npu_tut.launch import launch_environment, launch_line, presets
 from qwen_npu_tut.machine import read_machine
@@ -89,7 +89,7 @@ def test_a_flag_that_does_not_exist_is_seen(parsers):
 
 def test_two_ranks_on_one_machine():
     server = serve.start(settings(tensor_parallel=2), stack("cpu"), os.environ)
-    try: assert "你好" in reply(client(server), server.name)
+    try: assert "你好" in reply(endpoint_of(server).openai, server.name)
     finally: serve.stop(server)
 
 
@@ -147,7 +147,7 @@ def test_an_open_address_is_guarded_by_a_key_that_was_made():
     try:
         made = made_key_file("prove-serving").read_text().strip()
         for process in (psutil.Process(pid) for pid in session_of(server.pid, server.born)): assert made not in " ".join(process.cmdline()) + str(process.environ())
-        assert made not in Path(server.log).read_text(errors="replace") and "你好" in reply(client(server), server.name)
+        assert made not in Path(server.log).read_text(errors="replace") and "你好" in reply(endpoint_of(server).openai, server.name)
         codes = {path: status_of(f"{server.url}{path}") for path in ("/v1/models", "/get_server_info", "/health", "/health_generate", "/metrics")}
         assert codes == {"/v1/models": 401, "/get_server_info": 401, "/health": 200, "/health_generate": 200, "/metrics": 200}
     finally:

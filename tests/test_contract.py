@@ -5,8 +5,8 @@ from threading import Thread
 
 import pytest
 
-from qwen_npu_tut.access import key_of
-from qwen_npu_tut.contract import CHECKS, Endpoint, contract, verdict
+from qwen_npu_tut.call import Endpoint, endpoint_of
+from qwen_npu_tut.contract import CHECKS, contract, verdict
 
 QUICK = ["models-list", "chat", "chat-usage", "finish-stop", "finish-length", "stream-order", "stream-usage", "thinking-on", "thinking-off", "tool-required", "json-schema", "logprobs", "get-chat-405", "broken-json-400", "health"]
 
@@ -60,12 +60,12 @@ def broken(monkeypatch):
 
 @pytest.mark.parametrize("fault, name", [("usage", "chat-usage"), ("think", "thinking-off"), ("end", "stream-order")])
 def test_each_fault_is_found(broken, fault, name):
-    assert verdict(Endpoint(broken("")), name).result == "pass"
-    assert verdict(Endpoint(broken(fault)), name).result == "fail"
+    assert verdict(Endpoint(broken(""), retries=0), name).result == "pass"
+    assert verdict(Endpoint(broken(fault), retries=0), name).result == "fail"
 
 
 def test_what_is_not_there_fails_and_nothing_raises(broken):
-    found = {each.id: each for each in contract(Endpoint(broken("")))}
+    found = {each.id: each for each in contract(Endpoint(broken(""), retries=0))}
     assert list(found) == list(CHECKS) and {each.result for each in found.values()} == {"pass", "fail", "unsupported"}
     assert found["thinking-on"].result == found["tool-required"].result == found["logprobs"].result == "fail"
     assert found["wrong-key-401"].result == "unsupported" and all(each.evidence for each in found.values())
@@ -92,5 +92,5 @@ def test_a_login_page(run, broken):
 
 @pytest.mark.parametrize("name", QUICK)
 def test_the_real_engine_keeps_it(live_server, name):
-    found = verdict(Endpoint(live_server.url, key_of(live_server.record)), name)
+    found = verdict(endpoint_of(live_server), name)
     assert found.result == "pass", found.evidence

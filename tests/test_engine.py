@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from qwen_npu_tut.call import chat_body, client
+from qwen_npu_tut.call import chat_body, endpoint_of
 
 pytestmark = pytest.mark.server
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.server
 @pytest.fixture(scope="module")
 def ask(live_server):
     "Send one chat of one message; gives OpenAI's object."
-    openai_client = client(live_server)
+    openai_client = endpoint_of(live_server).openai
 
     def send(text, **more):
         return openai_client.chat.completions.create(**chat_body(live_server.name, [{"role": "user", "content": text}], think=False, **{"temperature": 0, **more}))

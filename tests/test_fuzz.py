@@ -10,7 +10,7 @@ import machines
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from qwen_npu_tut.call import chat_body, curl_line, split_thinking
+from qwen_npu_tut.call import chat_body, curl_line, endpoint_of, split_thinking
 from qwen_npu_tut.diagnose import decode, diagnose, known
 from qwen_npu_tut.hub import byte_range, shard
 from qwen_npu_tut.model import read_record, record_file, safe, tensors
@@ -105,7 +105,7 @@ def test_thinking_is_split_where_it_ends(thinking, answer):
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
 def test_any_question_survives_the_shell(question):
     body = chat_body(SERVER.name, [{"role": "user", "content": question}], think=False)
-    words = shlex.split(curl_line(SERVER, body).replace(" \\\n", " "))
+    words = shlex.split(curl_line(endpoint_of(SERVER), body).replace(" \\\n", " "))
     assert json.loads(words[words.index("-d") + 1])["messages"] == body["messages"]
 
 

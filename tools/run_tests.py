@@ -8,6 +8,7 @@ A server that you have running, and port 30000, are left alone.
 import argparse
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ OWN_SERVER = {
     "QWEN_NPU_PORT": "0",
     "QWEN_NPU_STACK": "cpu",
     "QWEN_NPU_MODEL": "qwen-npu-tut/teaching-qwen3",
+    "QWEN_NPU_API_KEY": f"sk-{secrets.token_urlsafe(16)}",  # so that a wrong key is refused
 }
 
 
@@ -113,7 +115,7 @@ def main() -> int:  # exit code
     chosen = [known[name] for name in options.only] if options.only else proofs() if options.prove else stages()
     names = [stage.name for stage in chosen]
     environment = {**os.environ, **OWN_SERVER, "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"}
-    environment.pop("QWEN_NPU_API_KEY", None)
+    environment.pop("QWEN_NPU_URL", None)
     if "fuzzing" in names: environment["QWEN_NPU_EXAMPLES"] = "10000"
     if "docs" in names: environment["QWEN_NPU_DOCS"] = str(ROOT / "_docs")  # the tests look at what this stage builds
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is stopped then too
