@@ -171,23 +171,25 @@ def _print(text: str) -> None: print(text, end="", flush=True)
 
 # %% ../nbs/06_call.ipynb #92286b44
 class _Texts:
-    "Thinking and answer as they come, handed on without the line ends of Qwen3's layout around them."
+    "Thinking and answer as they come, handed on without the line ends of Qwen3's layout before them."
     def __init__(self, out: Callable, out_thinking: Callable | None):
-        self.began, self.first, self.pieces = time.monotonic(), 0.0, {"reasoning_content": "", "content": ""}
-        self.out, self.out_thinking = out, out_thinking
+        self.began, self.first, self.out, self.out_thinking = time.monotonic(), 0.0, out, out_thinking
+        self.pieces: dict[str, list[str]] = {"reasoning_content": [], "content": []}
+        self.shown: set[str] = set()  # the fields of which something was shown
 
     def take(self, delta) -> None:
         "One delta of a stream."
-        for field, before in self.pieces.items():
+        for field, pieces in self.pieces.items():
             if not (piece := getattr(delta, field, None)): continue
             self.first = self.first or time.monotonic() - self.began
-            self.pieces[field] += piece
-            shown = piece if before.strip() else piece.lstrip("\n")
-            if not shown: continue
-            if field == "reasoning_content": (self.out_thinking or self.out)(shown)
-            else:
-                if self.pieces["reasoning_content"].strip() and not before.strip() and not self.out_thinking: self.out("\n\n")
-                self.out(shown)
+            pieces.append(piece)
+            if field not in self.shown: piece = piece.lstrip("\n")
+            if not piece: continue
+            if field == "content" and self.shown == {"reasoning_content"} and not self.out_thinking: self.out("\n\n")
+            self.shown.add(field)
+            (self.out if field == "content" else self.out_thinking or self.out)(piece)
+
+    def text(self, field: str) -> str: return "".join(self.pieces[field])
 
 # %% ../nbs/06_call.ipynb #739f9957
 def stream_reply(
@@ -210,7 +212,7 @@ def stream_reply(
                 texts.take(chunk.choices[0].delta)
     if not finish and not texts.first: raise Problem(f"{service.url} sent nothing that is a reply.", "See whether this address is an OpenAI-compatible server.")
     if not finish: raise Problem(f"{service.url} broke off in the middle of its answer.", "See what happened to the server: qwen-npu status, qwen-npu logs.")
-    return Reply(texts.pieces["content"], texts.pieces["reasoning_content"], usage, finish, texts.first, time.monotonic() - texts.began)
+    return Reply(texts.text("content"), texts.text("reasoning_content"), usage, finish, texts.first, time.monotonic() - texts.began)
 
 # %% ../nbs/06_call.ipynb #f3bad244
 def sampling(
