@@ -6,6 +6,7 @@
 __all__ = ['running_line', 'Screen', 'reporter']
 
 # %% ../nbs/lib/screen.ipynb #5c000004
+import os
 import sys
 import time
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ def running_line(
     if not getattr(event, "total", 0): return "  ".join(part for part in (getattr(event, "step", ""), getattr(event, "text", "")) if part)
     pace = f"  {sized(event.rate)}/s" if event.rate else ""
     if event.left: pace += f", {event.left / 60:.0f} min left" if event.left > 90 else f", {event.left:.0f} s left"
-    return f"{event.file}  {sized(event.done)} of {sized(event.total)}{pace}"
+    return f"{event.file}  {sized(event.done)} of {sized(event.total)} ({100 * event.done // event.total} %){pace}"
 
 # %% ../nbs/lib/screen.ipynb #5c00000b
 class Screen:
@@ -29,7 +30,8 @@ class Screen:
         from rich.console import Console
         self.console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, quiet=silent, force_terminal=sys.stdout.isatty(), force_jupyter=False)
         self.status = self.console.status(self, spinner="line")
-        self.name, self.line, self.began = "", "", time.monotonic()
+        self.name, self.line, self.began, self.told = "", "", time.monotonic(), 0.0
+        self.read = bool(os.environ.get("QWEN_NPU_PROGRESS")) and not silent and not self.console.is_terminal
 
     def __rich__(self):
         "The running line."
@@ -38,7 +40,15 @@ class Screen:
 
     def say(self, text: str) -> None:
         "One finished line."
+        if self.read: self.console.file.write("\r")
         self.console.print(text)
+
+    def now(self, line: str) -> None:
+        "What is going on at this moment."
+        self.line = line
+        if not self.read or time.monotonic() - self.told < 0.25: return
+        self.told = time.monotonic()
+        print(f"\r{self.__rich__()}", end="", flush=True, file=self.console.file)
 
     @contextmanager
     def stage(self, number: int, of: int, name: str):
@@ -60,5 +70,5 @@ def reporter(
         elif kind == "replacing": screen.say(f"{'':15} {event.file} is not what it should be; it is fetched again")
         elif kind == "retrying": screen.say(f"{'':15} {event.text} Trying again.")
         elif kind in ("done", "failed"): screen.say(f"{'':15} {event.step}: {kind}  {event.seconds:.1f} s")
-        else: screen.line = running_line(event)
+        else: screen.now(running_line(event))
     return report
