@@ -26,15 +26,18 @@ class Stopped(Exception):
 class Turn:
     "A question and its reply: what was said, and the widgets that show it."
     def __init__(self, said: dict, text: Callable):
-        self.said, self.stopped, self.working, self.painted = {"thinking": "", "answer": "", "note": "", "failed": False, **said}, False, False, 0.0
+        self.said = {"thinking": "", "answer": "", "figures": None, "end": "", "problem": "", **said}
+        self.stopped, self.working, self.painted = False, False, 0.0
         self.parts = [W.HTML(layout=W.Layout(margin="0")) for _ in range(4)]
         self.box = W.VBox(self.parts)
         self.show(text)
 
     def show(self, text: Callable) -> None:
         "Draw all of it, in this language from now on."
-        self.text, question = text, self.said["question"]
-        self.parts[0].value, self.parts[3].value = views.question_view(question, text), views.note_view(self.said["note"])
+        self.text, said = text, self.said
+        note = [text("figures", **said["figures"])] if said["figures"] else []
+        note += [text(said["end"])] if said["end"] else [said["problem"]] if said["problem"] else []
+        self.parts[0].value, self.parts[3].value = views.question_view(said["question"], text), views.note_view("\n".join(note))
         self.paint()
 
     def paint(self) -> None:
@@ -50,14 +53,14 @@ class Turn:
         if time.monotonic() - self.painted > 0.1: self.paint()
 
     def ask(self, conversation: Conversation) -> None:
-        "The reply, to its end; whatever ends it earlier becomes its note."
+        "The reply, to its end; whatever ends it earlier is written below it."
         self.working = True
         try:
             reply = conversation.ask(self.said["question"], lambda piece: self.take("answer", piece), lambda piece: self.take("thinking", piece))
-            figures = self.text("figures", tokens=reply.usage.get("completion_tokens", 0), first=f"{reply.first_seconds:.2f}", rate=f"{reply.tokens_per_second:.0f}")
-            self.said["note"] = figures if reply.finish_reason != "length" else f"{figures}\n{self.text('cut_off')}"
-        except Stopped: self.said["note"] = self.text("reply_stopped")
-        except Problem as problem: self.said.update(note=str(problem), failed=True)
+            self.said["figures"] = {"tokens": reply.usage.get("completion_tokens", 0), "first": f"{reply.first_seconds:.2f}", "rate": f"{reply.tokens_per_second:.0f}"}
+            if reply.finish_reason == "length": self.said["end"] = "cut_off"
+        except Stopped: self.said["end"] = "reply_stopped"
+        except Problem as problem: self.said["problem"] = str(problem)
         finally:
             self.working = False
             self.show(self.text)
@@ -176,11 +179,11 @@ def python_of(panel: Panel, action: str) -> str:
     "The lines of Python that do the same."
     stack, model, port = panel.value("stack") or None, panel.value("model") or None, panel.value("port")
     named = ", ".join(f"{name}={value!r}" for name, value in (("stack", stack), ("model", model), ("port", port or None)) if value)
-    choice = f"from qwen_npu_tut.walk import choose, fetch, serving_environment\nchoice = choose({named})\n"
+    choice = f"choice = choose({named})\n"
     if action == "check": return f"from qwen_npu_tut.ask import examined\nfrom qwen_npu_tut.host import Host\nexamined(Host(), {stack!r}, deep=False, live=True).findings"
-    if action == "install": return f"import os\nfrom qwen_npu_tut.kernels import installation\nfrom qwen_npu_tut.plan import run_plan\n{choice}run_plan(installation(choice.machine, choice.stack), os.environ)"
-    if action == "download": return f"{choice}fetch(choice)"
-    if action == "serve": return f"from qwen_npu_tut.serve import start, stop\n{choice}server = start(choice.settings, choice.stack, serving_environment(choice.stack))"
+    if action == "install": return f"import os\nfrom qwen_npu_tut.kernels import installation\nfrom qwen_npu_tut.plan import run_plan\nfrom qwen_npu_tut.walk import choose\n{choice}run_plan(installation(choice.machine, choice.stack), os.environ)"
+    if action == "download": return f"from qwen_npu_tut.walk import choose, fetch\n{choice}fetch(choice)"
+    if action == "serve": return f"from qwen_npu_tut.serve import start\nfrom qwen_npu_tut.walk import choose, serving_environment\n{choice}server = start(choice.settings, choice.stack, serving_environment(choice.stack))"
     told = f"Conversation(endpoint(read_settings()), {panel.value('system') or None!r}, think={panel.parts['think'].value!r})"
     return f"from qwen_npu_tut.call import endpoint\nfrom qwen_npu_tut.settings import read_settings\nfrom qwen_npu_tut.talk import Conversation, say_reply\nreply = say_reply({told}, {panel.value('message') or '你好！'!r})"
 

@@ -39,7 +39,7 @@ SIGNS = {"ok": "✓", "warn": "!", "block": "✗"}
 STYLE = """<style>.qwen table {border-collapse: collapse; width: 100%; table-layout: auto} .qwen td, .qwen th {text-align: left; vertical-align: top; padding: 3px 8px; border-bottom: 1px solid #8884; overflow-wrap: anywhere}
 .qwen textarea {width: 100%; box-sizing: border-box; font-family: monospace; background: #8881; color: inherit; border: 1px solid #8886; resize: vertical} .qwen pre {white-space: pre-wrap; overflow-wrap: anywhere; margin: 0}
 .qwen .block {color: #c62828; font-weight: bold} .qwen .warn {color: #b26a00; font-weight: bold} .qwen .ok {color: #2e7d32} .qwen {line-height: 1.45} .qwen .say {border-left: 3px solid #4a8; padding-left: 8px; margin: 4px 0} .qwen .you {border-color: #88a}
-.qwen .quiet {opacity: .7; font-size: 90%} .qwen .log {max-height: 260px; overflow: auto; display: flex; flex-direction: column-reverse; background: #8881; padding: 6px}</style>"""
+.qwen .quiet {opacity: .75; font-size: 92%} .qwen p, .qwen ul, .qwen ol {margin: 0 0 .4em} .qwen p:last-child {margin: 0} .qwen .note pre {font-family: inherit} .qwen .log {max-height: 260px; overflow: auto; display: flex; flex-direction: column-reverse; background: #8881; padding: 6px}</style>"""
 
 def page(inside: str, live: bool = False) -> str:
     "A piece of HTML with our style; `live` is read aloud by a screen reader when it changes."
@@ -81,7 +81,7 @@ def same_view(
     python: str,             # lines
 ) -> str:
     "A command and the Python lines that do what a button does."
-    return page(f"<details><summary>{escape(title)}</summary><pre>$ {escape(shlex.join(command))}\n\n{escape(python)}</pre></details>")
+    return page(f"<details open><summary>{escape(title)}</summary><pre class=quiet>$ {escape(shlex.join(command))}\n\n{escape(python)}</pre></details>")
 
 # %% ../nbs/lib/views.ipynb #08f61073
 @cache
@@ -107,4 +107,4 @@ def question_view(question: str, text) -> str:
 
 def note_view(note: str) -> str:
     "A quiet line: figures, or what went wrong."
-    return page(f'<div class="quiet"><pre>{escape(note)}</pre></div>', live=True) if note else ""
+    return page(f'<div class="quiet note"><pre>{escape(note)}</pre></div>', live=True) if note else ""
