@@ -69,14 +69,14 @@ def send(panel: Panel) -> None:
     parts["chat.run"].disabled, parts["chat.stop"].disabled, parts["chat.note"].value, parts["message"].value = True, False, "", ""
     turn.ask(talk)
     if turn.said["problem"] and not parts["message"].value: parts["message"].value = question
-    parts["chat.run"].disabled, parts["chat.stop"].disabled = False, True
+    if not any(each.working for each in panel.turns): parts["chat.run"].disabled, parts["chat.stop"].disabled = False, True
     keep(panel)
     look_serve(panel)
 
 def halt_reply(panel: Panel) -> None:
     "Stop the reply that comes; the server's place is free with its next piece."
-    for turn in panel.turns: turn.stopped = turn.working
-    panel.parts["chat.stop"].disabled = True
+    for turn in panel.turns: turn.stop()
+    panel.parts["chat.run"].disabled, panel.parts["chat.stop"].disabled = False, True
 
 def forget(panel: Panel) -> None:
     "Begin a new conversation."

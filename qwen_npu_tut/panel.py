@@ -50,7 +50,13 @@ class Turn:
         "A piece of the thinking or of the answer."
         if self.stopped: raise Stopped
         self.said[field] += piece
-        if time.monotonic() - self.painted > 0.1: self.paint()
+        if time.monotonic() - self.painted > 0.25: self.paint()
+
+    def stop(self) -> None:
+        "At once for the person; the server is left with its next piece."
+        if not self.working: return
+        self.stopped, self.working, self.said["end"] = True, False, "reply_stopped"
+        self.show(self.text)
 
     def ask(self, conversation: Conversation) -> None:
         "The reply, to its end; whatever ends it earlier is written below it."
@@ -60,7 +66,7 @@ class Turn:
             self.said["figures"] = {"tokens": reply.usage.get("completion_tokens", 0), "first": f"{reply.first_seconds:.2f}", "rate": f"{reply.tokens_per_second:.0f}"}
             if reply.finish_reason == "length": self.said["end"] = "cut_off"
         except Stopped: self.said["end"] = "reply_stopped"
-        except Problem as problem: self.said["problem"] = str(problem)
+        except Problem as problem: self.said["problem"] = "" if self.stopped else str(problem)
         finally:
             self.working = False
             self.show(self.text)
@@ -163,13 +169,18 @@ LOOKS = {"check": look_check, "install": look_install, "download": look_download
 
 # %% ../nbs/lib/panel.ipynb #267a89d6
 def command(panel: Panel, action: str) -> list[str]:
-    "The command that a button stands for; the file that `panel.json` is plays no part in it."
+    "The command that a button stands for; a long message is cut short, because Send takes it from its field."
     stack, model, port = (panel.value(name) for name in ("stack", "model", "port"))
     chosen = ["--stack", stack] if stack else []
     if action == "download": return ["qwen-npu", "download", model or _model(panel)]
     if action == "serve": return ["qwen-npu", "serve", *chosen, *(["--model", model] if model else []), *(["--port", port] if port else [])]
-    if action == "chat": return ["qwen-npu", "chat", "--think" if panel.parts["think"].value else "--no-think", *(["--system", panel.value("system")] if panel.value("system") else []), panel.value("message") or "你好！"]
+    if action == "chat": return ["qwen-npu", "chat", "--think" if panel.parts["think"].value else "--no-think", *(["--system", panel.value("system")] if panel.value("system") else []), _message(panel)]
     return ["qwen-npu", action, *chosen]
+
+def _message(panel: Panel) -> str:
+    "What is asked, as far as it is worth showing twice."
+    message = panel.value("message") or "你好！"
+    return message if len(message) <= 200 else f"{message[:200]}…"
 
 def _model(panel: Panel) -> str:
     from qwen_npu_tut.walk import choose
@@ -185,7 +196,7 @@ def python_of(panel: Panel, action: str) -> str:
     if action == "download": return f"from qwen_npu_tut.walk import choose, fetch\n{choice}fetch(choice)"
     if action == "serve": return f"from qwen_npu_tut.serve import start\nfrom qwen_npu_tut.walk import choose, serving_environment\n{choice}server = start(choice.settings, choice.stack, serving_environment(choice.stack))"
     told = f"Conversation(endpoint(read_settings()), {panel.value('system') or None!r}, think={panel.parts['think'].value!r})"
-    return f"from qwen_npu_tut.call import endpoint\nfrom qwen_npu_tut.settings import read_settings\nfrom qwen_npu_tut.talk import Conversation, say_reply\nreply = say_reply({told}, {panel.value('message') or '你好！'!r})"
+    return f"from qwen_npu_tut.call import endpoint\nfrom qwen_npu_tut.settings import read_settings\nfrom qwen_npu_tut.talk import Conversation, say_reply\nreply = say_reply({told}, {_message(panel)!r})"
 
 def show_same(panel: Panel, change: object = None) -> None:
     "Draw the commands and lines anew, as the fields are now."
