@@ -168,8 +168,9 @@ def console(
     before = kept()
     spoken = language or before.get("language")
     panel = Panel(spoken if spoken in views.LANGUAGES.values() else views.spoken(), [])
-    turns = before.get("turns") if isinstance(before.get("turns"), list) else []
-    panel.turns = [Turn(each, panel.text) for each in turns if isinstance(each, dict) and isinstance(each.get("question"), str)]
+    for each in before.get("turns") or []:
+        try: panel.turns.append(Turn(each, panel.text))
+        except (TypeError, KeyError, AttributeError): continue  # the file was damaged there
     build(panel, before)
     panel.box.panel = panel
     return panel.box

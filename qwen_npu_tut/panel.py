@@ -101,7 +101,8 @@ def kept() -> dict:
     "What the last panel left in its file; nothing where that is damaged."
     try: found = json.loads((home() / "panel.json").read_text(encoding="utf8"))
     except (OSError, ValueError): return {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict): return {}
+    return found | {"turns": found["turns"] if isinstance(found.get("turns"), list) else []}
 
 def keep(panel: Panel) -> None:
     "Write down what only the panel knows; the file is its owner's alone."
