@@ -74,6 +74,7 @@ def begin_job(
     write_atomic(_file(name), json.dumps(asdict(job), ensure_ascii=False))
     return job
 
+# %% ../nbs/lib/background.ipynb #c56f1934
 def end_job(
     job: Job,  # any; one that has ended is left alone
 ) -> None:

@@ -15,7 +15,7 @@ import ipywidgets as W
 from . import views
 from .background import begin_job, end_job, find_job, said
 from .call import endpoint
-from .panel import FIELDS, LOOKS, TABS, Panel, Turn, aside, command, keep, kept, look_check, look_serve, show_same
+from .panel import FIELDS, LOOKS, TABS, Panel, Turn, ask_turn, aside, command, keep, kept, look_check, look_serve, show_same, stop_turn
 from .settings import home, read_settings, shown
 from .talk import Conversation
 
@@ -46,6 +46,7 @@ def run(panel: Panel, action: str) -> None:
     try: begin_job(action, *command(panel, action)[1:])
     finally: follow(panel, action)
 
+# %% ../nbs/lib/console.ipynb #09c73f80
 def halt(panel: Panel, action: str) -> None:
     "Stop a job; a server that runs is stopped as `qwen-npu stop` does."
     from qwen_npu_tut.serve import stop
@@ -67,7 +68,7 @@ def send(panel: Panel) -> None:
     panel.turns.append(turn)
     parts["talk"].children = [each.box for each in panel.turns]
     parts["chat.run"].disabled, parts["chat.stop"].disabled, parts["chat.note"].value, parts["message"].value = True, False, "", ""
-    turn.ask(talk)
+    ask_turn(turn, talk)
     if turn.said["problem"] and not parts["message"].value: parts["message"].value = question
     if not any(each.working for each in panel.turns): parts["chat.run"].disabled, parts["chat.stop"].disabled = False, True
     keep(panel)
@@ -75,7 +76,7 @@ def send(panel: Panel) -> None:
 
 def halt_reply(panel: Panel) -> None:
     "Stop the reply that comes; the server's place is free with its next piece."
-    for turn in panel.turns: turn.stop()
+    for turn in panel.turns: stop_turn(turn)
     panel.parts["chat.run"].disabled, panel.parts["chat.stop"].disabled = False, True
 
 def forget(panel: Panel) -> None:
@@ -161,6 +162,7 @@ def speak(panel: Panel, language: str) -> None:
     build(panel, kept())
     for turn in panel.turns: turn.show(panel.text)
 
+# %% ../nbs/lib/console.ipynb #8be1cd16
 def console(
     language: str | None = None,  # en or zh; the last one that was chosen, else the environment's, if None
 ) -> W.VBox:

@@ -43,13 +43,6 @@ class Screen:
         if self.read: self.console.file.write("\r")
         self.console.print(text)
 
-    def now(self, line: str) -> None:
-        "What is going on at this moment."
-        self.line = line
-        if not self.read or time.monotonic() - self.told < 0.25: return
-        self.told = time.monotonic()
-        print(f"\r{self.__rich__()}", end="", flush=True, file=self.console.file)
-
     @contextmanager
     def stage(self, number: int, of: int, name: str):
         "A numbered stage; what is appended to the yielded list becomes its finished line."
@@ -60,6 +53,13 @@ class Screen:
         self.say(f"{self.name} {' '.join(told)}  {time.monotonic() - self.began:.1f} s")
 
 # %% ../nbs/lib/screen.ipynb #5c00000d
+def _now(screen: Screen, line: str) -> None:
+    "What is going on at this moment."
+    screen.line = line
+    if not screen.read or time.monotonic() - screen.told < 0.25: return
+    screen.told = time.monotonic()
+    print(f"\r{screen.__rich__()}", end="", flush=True, file=screen.console.file)
+
 def reporter(
     screen: Screen,  # where a stage runs
 ):                   # a function to hand to a room as its `report`
@@ -70,5 +70,5 @@ def reporter(
         elif kind == "replacing": screen.say(f"{'':15} {event.file} is not what it should be; it is fetched again")
         elif kind == "retrying": screen.say(f"{'':15} {event.text} Trying again.")
         elif kind in ("done", "failed"): screen.say(f"{'':15} {event.step}: {kind}  {event.seconds:.1f} s")
-        else: screen.now(running_line(event))
+        else: _now(screen, running_line(event))
     return report

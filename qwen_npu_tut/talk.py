@@ -34,17 +34,12 @@ class Conversation:
         if not text.strip(): raise Problem("The message is empty.", "Write a question.", code=2)
         told: list[str] = []
         def tell(piece: str) -> None: told.append(piece); out(piece)
-        try: reply = stream_reply(self.service, self.with_question(text), self.think, tell, out_thinking, **sampling(self.think) | self.more)
-        except Problem: raise
-        except BaseException:
-            if told: self.remember(text, "".join(told))
+        try: return stream_reply(self.service, self.with_question(text), self.think, tell, out_thinking, **sampling(self.think) | self.more)
+        except Problem:
+            told.clear()
             raise
-        self.remember(text, reply.text.strip())
-        return reply
-
-    def remember(self, question: str, answer: str) -> None:
-        "Both, or neither."
-        self.messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        finally:
+            if answer := "".join(told).strip(): self.messages += [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]
 
 # %% ../nbs/lib/talk.ipynb #7337d24b
 def say_reply(
@@ -101,6 +96,7 @@ def talk(
         except EOFError: return say("")
         else: _turn(conversation, text.strip(), say)
 
+# %% ../nbs/lib/talk.ipynb #7fb33420
 def _turn(conversation: Conversation, text: str, say: Callable[[str], object]) -> None:
     "One line of a conversation: a command, or a question."
     if text in ("/think", "/no-think"):

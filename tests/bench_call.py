@@ -30,7 +30,7 @@ import json, statistics, time
 import ipywidgets as W
 from qwen_npu_tut import views
 from qwen_npu_tut.call import endpoint, stream_reply
-from qwen_npu_tut.panel import Turn
+from qwen_npu_tut.panel import Turn, ask_turn
 from qwen_npu_tut.settings import read_settings
 from qwen_npu_tut.talk import Conversation
 service, more = endpoint(read_settings()), dict(temperature=0, max_tokens={TOKENS}, extra_body={{"ignore_eos": True}})
@@ -39,7 +39,7 @@ def drawn():
     turn = Turn({{"question": "你好！"}}, views.words("en"))
     place.children = [turn.box]
     began = time.monotonic()
-    turn.ask(Conversation(service, **more))
+    ask_turn(turn, Conversation(service, **more))
     assert turn.said["figures"]["tokens"] == {TOKENS}, turn.said
     return time.monotonic() - began
 def bare():
