@@ -40,7 +40,7 @@ def stages() -> list[Stage]:
     python = sys.executable
     return [
         Stage("server", "engine, model and service (downloads them the first time)", [str(BIN / "qwen-npu"), "up", "--yes"]),
-        Stage("notebooks", "every notebook, top to bottom", [str(BIN / "nbdev_test"), "--timing", "--n_workers", "2"]),
+        Stage("notebooks", "every notebook, top to bottom", [str(BIN / "nbdev_test"), "--timing", "--n_workers", "1"]),
         Stage("sync", "modules, notebooks and READMEs are in step", [python, "tools/check_sync.py"]),
         Stage("docs", "the docs site and its links", [python, "tools/build_docs.py"]),
         Stage("style", "ruff", [str(BIN / "ruff"), "check", "nbs", "tools", "tests"]),
