@@ -79,17 +79,21 @@ def end_job(
     job: Job,  # any; one that has ended is left alone
 ) -> None:
     "What Ctrl-C does in a terminal: the command and what it runs are asked to stop, and the next one goes on there."
-    if job.running: os.killpg(job.pid, signal.SIGINT)
+    if not job.running: return
+    write_atomic(_file(job.name).with_suffix(".code"), "130")  # for one that is stopped before it can say so; any other writes its own
+    os.killpg(job.pid, signal.SIGINT)
 
 # %% ../nbs/lib/background.ipynb #a3cb38ed
 def run_job() -> None:
     "What a job's process runs."
-    from qwen_npu_tut.cli import main
     signal.signal(signal.SIGINT, signal.default_int_handler)
     name, *words = sys.argv[1:]
     sys.argv, code = ["qwen-npu", *words], 1
-    try: main()
+    try:
+        from qwen_npu_tut.cli import main
+        main()
     except SystemExit as end: code = end.code if isinstance(end.code, int) else 1
+    except KeyboardInterrupt: code = 130
     finally: write_atomic(_file(name).with_suffix(".code"), str(code))
 
 # %% ../nbs/lib/background.ipynb #64de070b

@@ -75,9 +75,9 @@ def npu_findings(
 ) -> list[Finding]:
     "Which cards there are; without an A2 or A3 card one sentence that says so."
     if not machine.series:
-        return [judged("npu", not wanted.needs_npu, "There is no Ascend card to be seen.", "Take the stack cpu (--stack cpu), or go to the machine with the card.", CARDS)]
+        return [judged("npu", not wanted.needs_npu, "There is no Ascend card to be seen.", "Take the stack cpu (--stack cpu), or go to the machine with the card.", CARDS, "block")]
     what = f"NPU devices: {dies(machine)}, series {machine.series}, chip {machine.soc or 'unknown'}."
-    return [judged("npu", machine.series in SUPPORTED, what, "This guide is for the series A2 and A3; on this machine it takes the stack cpu: qwen-npu up --stack cpu", CARDS)]
+    return [judged("npu", machine.series in SUPPORTED, what, "This guide is for the series A2 and A3; on this machine it takes the stack cpu: qwen-npu up --stack cpu", CARDS, "block" if wanted.needs_npu else "warn")]
 
 # %% ../nbs/01_check.ipynb #5e880f8f
 DOCKER_RUN = ("docker run --device /dev/davinci0 --device /dev/davinci_manager --device /dev/devmm_svm --device /dev/hisi_hdc -v /usr/local/Ascend/driver:/usr/local/Ascend/driver:ro "

@@ -91,7 +91,7 @@ SHORT = {"description_width": "initial"}
 
 def _button(panel: Panel, name: str, key: str, pressed: Callable, tab: str, style: str = "") -> None:
     made = panel.parts[name] = W.Button(description=panel.text(key), button_style=style, layout=W.Layout(width="auto", min_width="90px"))
-    made.on_click(lambda _: aside(panel, tab, pressed))
+    made.on_click(lambda _: aside(panel, (tab, pressed)))
 
 def _fields(panel: Panel, before: dict) -> None:
     "What a person sets, with what was set before."
@@ -107,7 +107,7 @@ def _fields(panel: Panel, before: dict) -> None:
     for name in FIELDS:
         if isinstance(before.get(name), type(parts[name].value)) and (name != "stack" or before[name] in dict((value, label) for label, value in parts[name].options)): parts[name].value = before[name]
         parts[name].observe(lambda change: (show_same(panel), keep(panel)), "value")
-    for name in ("stack", "model"): parts[name].observe(lambda change: aside(panel, "check", *LOOKS.values()), "value")
+    for name in ("stack", "model"): parts[name].observe(lambda change: aside(panel, *LOOKS.items()), "value")
 
 def _placeholder() -> str: return read_settings().model
 
@@ -151,9 +151,9 @@ def build(panel: Panel, before: dict) -> None:
     title = W.HTML(views.STYLE + views.page(f"<b>{escape(panel.text('title'))}</b>"), layout=W.Layout(flex="1 1 auto"))
     panel.box.children = [W.Box([title, parts["language"]], layout=W.Layout(flex_flow="row wrap", align_items="center")), parts["tabs"]]
     show_same(panel)
-    aside(panel, "check", *LOOKS.values(), *(lambda panel, action=action: draw_job(panel, action) for action in ("install", "download", "serve")))
+    aside(panel, *LOOKS.items(), *((action, lambda panel, action=action: draw_job(panel, action)) for action in ("install", "download", "serve")))
     for action in ("install", "download", "serve"):
-        if (job := find_job(action)) and job.running: aside(panel, action, lambda panel, action=action: follow(panel, action))
+        if (job := find_job(action)) and job.running: aside(panel, (action, lambda panel, action=action: follow(panel, action)))
 
 def speak(panel: Panel, language: str) -> None:
     "The same panel in another language."

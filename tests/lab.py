@@ -66,9 +66,9 @@ def jupyterlab(folder: Path, **more: str):
 
 
 @contextlib.contextmanager
-def run_whole(browser, lab_url: str, chapter: str, seconds: int):
+def run_whole(browser, lab_url: str, chapter: str, seconds: int, width: int = 1300):
     "A chapter after all its cells have ended without an error: the page, how it ran, and its outputs."
-    page = browser.new_page(viewport={"width": 1300, "height": 1000})
+    page = browser.new_page(viewport={"width": width, "height": 1000})
     page.set_default_timeout(seconds * 1000)
     try:
         page.goto(f"{lab_url}/lab/tree/{chapter}?reset")

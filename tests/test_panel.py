@@ -153,6 +153,11 @@ def test_from_check_to_a_streamed_reply(opened, screenshots, panel_home):
     panel.press("停止")
     panel.see("没有正在运行的服务。")
     assert not birth(server["pid"])
+    panel.press("启动")
+    panel.see("进行中：qwen-npu serve")
+    panel.press("停止")  # while it loads
+    panel.see("已停止。")
+    assert not (panel_home / "servers/panel.json").exists()
 
 
 @pytest.mark.timeout(120)
@@ -200,3 +205,22 @@ def test_by_keyboard_alone(opened, stand_in):
     keyboard.press("Tab")
     keyboard.press("Enter")
     panel.see("echo: typed by hand")
+
+
+@pytest.mark.timeout(120)
+def test_a_fix_is_copied_by_keyboard(opened, screenshots):
+    "What blocks an NPU's stack on this machine, and what to do, as text for another window."
+    panel = opened()
+    panel.page.get_by_label("Stack").first.select_option("cann-9.0")
+    panel.see("Findings that block the stack cann-9.0")
+    panel.page.screenshot(path=screenshots / "panel-blocked.png")
+    field = panel.page.locator(".jp-OutputArea textarea[readonly]:visible").first
+    field.focus()
+    panel.page.keyboard.press("Control+a")
+    panel.page.keyboard.press("Control+c")
+    assert panel.page.evaluate("() => navigator.clipboard.readText()") == field.input_value() != ""
+    panel.tab("2 Install").click()
+    panel.see("qwen-npu install --stack cann-9.0")
+    panel.press("Install")
+    panel.see("It did not succeed; the last lines say why.")
+    panel.page.screenshot(path=screenshots / "panel-refused.png")
