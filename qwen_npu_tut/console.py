@@ -15,7 +15,7 @@ import ipywidgets as W
 from . import views
 from .background import begin_job, end_job, find_job, said
 from .call import endpoint
-from .panel import FIELDS, LOOKS, TABS, Panel, Turn, ask_turn, aside, command, keep, kept, look_check, look_serve, show_same, stop_turn
+from .panel import FIELDS, LOOKS, TABS, Panel, Turn, ask_turn, aside, command, guarded, keep, kept, look_check, look_serve, show_same, stop_turn
 from .settings import home, read_settings, shown
 from .talk import Conversation
 
@@ -37,7 +37,7 @@ def follow(panel: Panel, action: str) -> None:
     while (job := find_job(action)) and job.running:
         draw_job(panel, action)
         time.sleep(0.3)
-    LOOKS[action](panel)
+    guarded(panel, action, LOOKS[action])
     draw_job(panel, action)
 
 def run(panel: Panel, action: str) -> None:

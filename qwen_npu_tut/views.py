@@ -54,7 +54,7 @@ def findings_view(
     text,                # as `words` gives it
 ) -> str:                # what blocks comes first
     "The findings of a check as a table."
-    def fix(each): return f'<textarea readonly rows="{len(each.fix) // 90 + 1}" aria-label="{escape(text("fix", name=each.id))}">{escape(each.fix)}</textarea>' if each.fix and each.level != "ok" else ""
+    def fix(each): return f'<textarea readonly onfocus="this.select()" rows="{len(each.fix) // 90 + 1}" aria-label="{escape(text("fix", name=each.id))}">{escape(each.fix)}</textarea>' if each.fix and each.level != "ok" else ""
     order = sorted(findings, key=lambda each: ("block", "warn", "ok").index(each.level))
     return _rows([text("column_level"), text("column_name"), text("column_what")],
                  ([f'<span class="{each.level}">{SIGNS[each.level]} {escape(text(f"level_{each.level}"))}</span>', escape(each.id), escape(each.what) + fix(each)] for each in order))

@@ -216,7 +216,6 @@ def test_a_fix_is_copied_by_keyboard(opened, screenshots):
     panel.page.screenshot(path=screenshots / "panel-blocked.png")
     field = panel.page.locator(".jp-OutputArea textarea[readonly]:visible").first
     field.focus()
-    panel.page.keyboard.press("Control+a")
     panel.page.keyboard.press("Control+c")
     assert panel.page.evaluate("() => navigator.clipboard.readText()") == field.input_value() != ""
     panel.tab("2 Install").click()
