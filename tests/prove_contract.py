@@ -24,7 +24,7 @@ def table(found) -> dict[str, str]:
 
 def test_the_engine_with_a_key():
     fetch(choose())
-    server = serve.start(replace(read_settings(), server="prove-contract", port=0, api_key="sk-prove", retries=0), stack("cpu"), os.environ)
+    server = serve.start(replace(read_settings(), server="prove-contract", port=0, api_key="sk-prove"), stack("cpu"), os.environ)
     try: results = table(contract(Endpoint(server.url, "sk-prove", retries=0)))
     finally: serve.stop(server)
     assert {name for name, result in results.items() if result != "pass"} == {"unknown-model-404"}
