@@ -11,6 +11,7 @@ import openai
 import psutil
 import pytest
 
+from qwen_npu_tut.access import key_of
 from qwen_npu_tut.call import chat_body, endpoint_of
 from qwen_npu_tut.install import engine_python
 from qwen_npu_tut.processes import birth, end_session, free_port, session_of
@@ -59,9 +60,11 @@ def test_the_key_is_asked_for(guarded):
 def test_behind_the_router(live_server):
     port = free_port("127.0.0.1", 0)
     line = [str(engine_python("cpu")), "-m", "sglang_router.launch_router", "--worker-urls", live_server.url, "--host", "127.0.0.1", "--port", str(port)]
+    key = key_of(live_server.record)
+    if key: line += ["--api-key", key]  # the test server's own, of no use to anybody
     router = subprocess.Popen(line, env=launch_environment(stack("cpu"), os.environ), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     born, deadline = birth(router.pid), time.monotonic() + 120
-    routed = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="EMPTY", max_retries=0, http_client=openai.DefaultHttpxClient(trust_env=False))
+    routed = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=key or "EMPTY", max_retries=0, http_client=openai.DefaultHttpxClient(trust_env=False))
     try:
         while not answers(routed):
             assert router.poll() is None and time.monotonic() < deadline, "the router did not come up"

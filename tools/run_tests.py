@@ -116,6 +116,7 @@ def main() -> int:  # exit code
     names = [stage.name for stage in chosen]
     environment = {**os.environ, **OWN_SERVER, "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"}
     environment.pop("QWEN_NPU_URL", None)
+    if options.prove: environment.pop("QWEN_NPU_API_KEY")  # the proofs start servers of their own, with and without a key
     if "fuzzing" in names: environment["QWEN_NPU_EXAMPLES"] = "10000"
     if "docs" in names: environment["QWEN_NPU_DOCS"] = str(ROOT / "_docs")  # the tests look at what this stage builds
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is stopped then too
