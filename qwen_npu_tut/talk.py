@@ -8,6 +8,8 @@ __all__ = ['HELP', 'Conversation', 'say_reply', 'talk', 'piped']
 # %% ../nbs/lib/talk.ipynb #efdeea87
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
 from .call import Endpoint, Reply, sampling, stream_reply
 from .settings import Problem
 
@@ -88,7 +90,7 @@ def talk(
     say: Callable[[str], object] = print,
 ) -> None:
     "Questions and replies until the end of the input."
-    import readline  # noqa: F401  arrow keys and a history for `input`
+    with suppress(ImportError): import_module("readline")  # arrow keys and a history for `input`; Windows has its own
     say(f"{conversation.service.model} at {conversation.service.url}. /help lists what else can be typed.")
     while True:
         try: text = _line(read)
