@@ -30,7 +30,10 @@ def draw_job(panel: Panel, action: str) -> None:
     if action == "download":
         percent = re.search(r"\((\d+) %\)", running)
         panel.parts["download.bar"].value = int(percent[1]) if percent else 100 * ("download" in panel.good)
-    if job: panel.parts[f"{action}.note"].value = views.note_view(panel.text("working", what=shlex.join(["qwen-npu", *job.words])) if at_work else panel.text({0: "done", 130: "stopped", None: "killed"}.get(job.code, "failed")))
+    if at_work: note = panel.text("working", what=shlex.join(["qwen-npu", *job.words]))
+    elif job and not (action == "serve" and job.code == 0 and "serve" not in panel.good): note = panel.text({0: "done", 130: "stopped", None: "killed"}.get(job.code, "failed"))
+    else: note = ""  # a server that was started, and stopped since
+    if job: panel.parts[f"{action}.note"].value = views.note_view(note)
 
 def follow(panel: Panel, action: str) -> None:
     "Draw a job until it has ended, then what it has changed."
@@ -60,12 +63,14 @@ def halt(panel: Panel, action: str) -> None:
 def send(panel: Panel) -> None:
     "Ask, and draw the reply as it comes."
     question, parts = panel.parts["message"].value, panel.parts
-    if not question.strip() or any(turn.working for turn in panel.turns): return
     talk = Conversation(endpoint(read_settings()), panel.value("system") or None, parts["think"].value)
     talk.messages = [message for turn in panel.turns if turn.said["answer"] and not turn.said["problem"]
                      for message in ({"role": "user", "content": turn.said["question"]}, {"role": "assistant", "content": turn.said["answer"].strip()})]
     turn = Turn({"question": question}, panel.text)
-    panel.turns.append(turn)
+    with panel.lock:  # two clicks are one question
+        if not question.strip() or any(each.working for each in panel.turns): return
+        turn.working = True
+        panel.turns.append(turn)
     parts["talk"].children = [each.box for each in panel.turns]
     parts["chat.run"].disabled, parts["chat.stop"].disabled, parts["chat.note"].value, parts["message"].value = True, False, "", ""
     ask_turn(turn, talk)
@@ -79,6 +84,7 @@ def halt_reply(panel: Panel) -> None:
     for turn in panel.turns: stop_turn(turn)
     panel.parts["chat.run"].disabled, panel.parts["chat.stop"].disabled = False, True
 
+# %% ../nbs/lib/console.ipynb #e0383086
 def forget(panel: Panel) -> None:
     "Begin a new conversation."
     halt_reply(panel)

@@ -154,7 +154,8 @@ def look_download(panel: Panel) -> None:
     from qwen_npu_tut.download import model_folder
     from qwen_npu_tut.model import proved
     from qwen_npu_tut.walk import choose
-    folder = model_folder(choose(**panel.given()).settings.model)
+    usual, chosen = (choose(stack=panel.given()["stack"], model=model).settings.model for model in (None, panel.given()["model"]))
+    panel.parts["model"].placeholder, folder = usual, model_folder(chosen)
     proof = proved(folder) if folder.is_dir() else None
     whole = bool(proof and proof.whole)
     panel.parts["download.table"].value = views.note_view(panel.text("model_whole", files=proof.files, size=sized(proof.bytes)) if whole else panel.text("model_missing"))
