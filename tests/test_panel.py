@@ -121,7 +121,7 @@ def test_from_check_to_a_streamed_reply(opened, screenshots, panel_home):
     panel.press("Start")
     panel.see("At work: qwen-npu serve")
     panel.restart()  # while the model loads: the job goes on, and the new kernel finds it
-    assert panel.tab("4 Serve").get_attribute("aria-selected") == "true"
+    panel.expect(panel.tab("4 Serve")).to_have_attribute("aria-selected", "true")
     panel.see("teaching-qwen3 answers at http://127.0.0.1:", 120)
     panel.page.screenshot(path=screenshots / "panel-serve.png")
     panel.go("5 Chat")
@@ -136,7 +136,8 @@ def test_from_check_to_a_streamed_reply(opened, screenshots, panel_home):
     panel.picture(screenshots / "panel.png")
     panel.restart()
     panel.see("我是一个教学模型")
-    assert panel.tab("5 Chat").get_attribute("aria-selected") == "true" and panel.page.get_by_label("Think first").is_checked()
+    panel.expect(panel.tab("5 Chat")).to_have_attribute("aria-selected", "true")
+    panel.expect(panel.page.get_by_label("Think first")).to_be_checked()
     panel.page.get_by_role("button", name="中文").click()
     panel.tab("5 对话").wait_for()
     panel.page.set_viewport_size(HALF)
