@@ -3,6 +3,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -20,7 +22,8 @@ def panel_home(tmp_path_factory):
     from qwen_npu_tut.settings import home
     folder = tmp_path_factory.mktemp("panel")
     (folder / "stacks").symlink_to(home() / "stacks")
-    return folder
+    yield folder
+    subprocess.run([sys.executable, "-c", "from qwen_npu_tut.serve import stop; stop('panel')"], env={**os.environ, "QWEN_NPU_HOME": str(folder)}, check=True)  # where a test has failed
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +158,7 @@ def test_from_check_to_a_streamed_reply(opened, screenshots, panel_home):
     panel.see("没有正在运行的服务。")
     assert not birth(server["pid"])
     panel.press("启动")
-    panel.see("进行中：qwen-npu serve")
+    panel.see("imports")
     panel.press("停止")  # while it loads
     panel.see("已停止。")
     assert not (panel_home / "servers/panel.json").exists()
