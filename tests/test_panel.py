@@ -158,6 +158,7 @@ def test_from_check_to_a_streamed_reply(opened, screenshots, panel_home):
     panel.see("没有正在运行的服务。")
     assert not birth(server["pid"])
     panel.press("启动")
+    panel.see("进行中：qwen-npu serve")
     panel.see("imports")
     panel.press("停止")  # while it loads
     panel.see("已停止。")
