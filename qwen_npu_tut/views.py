@@ -37,7 +37,7 @@ def spoken() -> str:
 # %% ../nbs/lib/views.ipynb #b7119b7f
 SIGNS = {"ok": "✓", "warn": "!", "block": "✗"}
 STYLE = """<style>.qwen table {border-collapse: collapse; width: 100%; table-layout: auto} .qwen td, .qwen th {text-align: left; vertical-align: top; padding: 3px 8px; border-bottom: 1px solid #8884; overflow-wrap: anywhere} .qwen td:not(:last-child), .qwen th {white-space: nowrap} .qwen td:last-child {width: 100%}
-.qwen textarea {width: 100%; box-sizing: border-box; font-family: monospace; background: #8881; color: inherit; border: 1px solid #8886; resize: vertical} .qwen pre {white-space: pre-wrap; overflow-wrap: anywhere; margin: 0}
+.qwen textarea {width: 100%; box-sizing: border-box; font-family: monospace; background: #8881; color: inherit; border: 1px solid #8886; resize: vertical; field-sizing: content} .qwen pre {white-space: pre-wrap; overflow-wrap: anywhere; margin: 0}
 .qwen .block {color: #c62828; font-weight: bold} .qwen .warn {color: #b26a00; font-weight: bold} .qwen .ok {color: #2e7d32} .qwen {line-height: 1.45} .qwen .say {border-left: 3px solid #4a8; padding-left: 8px; margin: 4px 0} .qwen .you {border-color: #88a}
 .qwen .quiet {opacity: .75; font-size: 92%} .qwen p, .qwen ul, .qwen ol {margin: 0 0 .4em} .qwen p:last-child {margin: 0} .qwen .note pre {font-family: inherit} .qwen .log {max-height: 260px; overflow: auto; display: flex; flex-direction: column-reverse; background: #8881; padding: 6px}</style>"""
 
@@ -54,7 +54,7 @@ def findings_view(
     text,                # as `words` gives it
 ) -> str:                # what blocks comes first
     "The findings of a check as a table."
-    def fix(each): return f'<textarea readonly onfocus="this.select()" rows="{len(each.fix) // 90 + 1}" aria-label="{escape(text("fix", name=each.id))}">{escape(each.fix)}</textarea>' if each.fix and each.level != "ok" else ""
+    def fix(each): return f'<textarea readonly onfocus="this.select()" rows="{len(each.fix) // 60 + 1}" aria-label="{escape(text("fix", name=each.id))}">{escape(each.fix)}</textarea>' if each.fix and each.level != "ok" else ""
     order = sorted(findings, key=lambda each: ("block", "warn", "ok").index(each.level))
     return _rows([text("column_level"), text("column_name"), text("column_what")],
                  ([f'<span class="{each.level}">{SIGNS[each.level]} {escape(text(f"level_{each.level}"))}</span>', escape(each.id), escape(each.what) + fix(each)] for each in order))
