@@ -10,8 +10,10 @@ import re
 import shlex
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from html import escape
 import ipywidgets as W
+from traitlets import TraitError
 from . import views
 from .background import begin_job, end_job, find_job, said
 from .call import endpoint
@@ -95,9 +97,9 @@ def forget(panel: Panel) -> None:
 # %% ../nbs/lib/console.ipynb #a6353ff4
 SHORT = {"description_width": "initial"}
 
-def _button(panel: Panel, name: str, key: str, pressed: Callable, tab: str, style: str = "") -> None:
+def _button(panel: Panel, name: str, key: str, pressed: Callable, style: str = "") -> None:
     made = panel.parts[name] = W.Button(description=panel.text(key), button_style=style, layout=W.Layout(width="auto", min_width="90px"))
-    made.on_click(lambda _: aside(panel, (tab, pressed)))
+    made.on_click(lambda _: aside(panel, (name.partition(".")[0], pressed)))
 
 def _fields(panel: Panel, before: dict) -> None:
     "What a person sets, with what was set before."
@@ -105,17 +107,15 @@ def _fields(panel: Panel, before: dict) -> None:
     text, parts = panel.text, panel.parts
     named = [(each.name, each.name) for each in stacks().values() if not each.refused]
     parts["stack"] = W.Dropdown(options=[(text("stack_fitting"), ""), *named], description=text("stack"), style=SHORT)
-    parts["model"] = W.Text(description=text("model"), placeholder=_placeholder(), continuous_update=False, style=SHORT, layout=W.Layout(flex="1 1 300px", width="auto"))
+    parts["model"] = W.Text(description=text("model"), placeholder=read_settings().model, continuous_update=False, style=SHORT, layout=W.Layout(flex="1 1 300px", width="auto"))
     parts["port"] = W.Text(description=text("port"), placeholder=str(read_settings().port), continuous_update=False, style=SHORT, layout=W.Layout(width="140px"))
     parts["think"] = W.Checkbox(description=text("think"), indent=False, layout=W.Layout(width="auto"))
     parts["system"] = W.Text(description=text("system"), continuous_update=False, style=SHORT, layout=W.Layout(flex="1 1 260px", width="auto"))
     parts["message"] = W.Textarea(placeholder=text("message"), rows=3, continuous_update=False, layout=W.Layout(width="auto"))
     for name in FIELDS:
-        if isinstance(before.get(name), type(parts[name].value)) and (name != "stack" or before[name] in dict((value, label) for label, value in parts[name].options)): parts[name].value = before[name]
+        with suppress(KeyError, TraitError): parts[name].value = before[name]  # a value that fits nothing is left out
         parts[name].observe(lambda change: (show_same(panel), keep(panel)), "value")
     for name in ("stack", "model"): parts[name].observe(lambda change: aside(panel, *LOOKS.items()), "value")
-
-def _placeholder() -> str: return read_settings().model
 
 # %% ../nbs/lib/console.ipynb #3174f40d
 def _tab(panel: Panel, action: str) -> W.VBox:
@@ -125,14 +125,14 @@ def _tab(panel: Panel, action: str) -> W.VBox:
     about = W.HTML(views.page(escape(text(f"about_{action}", file=shown(home() / "panel.json")))))
     names = {"check": ["stack"], "install": ["stack"], "download": ["model"], "serve": ["model", "port"], "chat": ["think", "system"]}[action]
     shown_here = [parts[f"{action}.{name}"] for name in ("note", "table", "curl", "log")]
-    if action == "check": _button(panel, "check.run", "check", look_check, "check", "primary")
+    if action == "check": _button(panel, "check.run", "check", look_check, "primary")
     elif action == "chat":
-        _button(panel, "chat.run", "send", send, "chat", "primary")
-        _button(panel, "chat.stop", "stop", halt_reply, "chat")
-        _button(panel, "chat.new", "new", forget, "chat")
+        _button(panel, "chat.run", "send", send, "primary")
+        _button(panel, "chat.stop", "stop", halt_reply)
+        _button(panel, "chat.new", "new", forget)
     else:
-        _button(panel, f"{action}.run", action, lambda panel: run(panel, action), action, "primary")
-        _button(panel, f"{action}.stop", "stop", lambda panel: halt(panel, action), action)
+        _button(panel, f"{action}.run", action, lambda panel: run(panel, action), "primary")
+        _button(panel, f"{action}.stop", "stop", lambda panel: halt(panel, action))
     if f"{action}.stop" in parts: parts[f"{action}.stop"].disabled = True
     buttons = [parts[name] for name in (f"{action}.run", f"{action}.stop", f"{action}.new") if name in parts]
     if action == "download":

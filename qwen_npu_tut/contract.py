@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from .call import Endpoint
+from .call import Endpoint, chat_body
 from .settings import Problem
 
 # %% ../nbs/lib/contract.ipynb #fe4ed651
@@ -33,8 +33,7 @@ TIME = {"type": "function", "function": {"name": "get_time", "description": "The
 
 def ask(endpoint: Endpoint, messages: list[dict] = ASK, think: bool | None = False, **more):
     "One chat completion, without thinking and at temperature 0 unless told otherwise."
-    extra = {"extra_body": {"chat_template_kwargs": {"enable_thinking": think}}} if think is not None else {}
-    return endpoint.openai.chat.completions.create(**{"model": endpoint.model, "messages": messages, "temperature": 0, "max_tokens": 300, **extra, **more})
+    return endpoint.openai.chat.completions.create(**chat_body(endpoint.model, messages, think, **{"temperature": 0, "max_tokens": 300, **more}))
 
 def words_of(answer) -> str: return answer.choices[0].message.content or ""
 
@@ -113,7 +112,7 @@ def running(on: Endpoint) -> int:
     raise Unsupported("nothing tells how many requests run")
 @check
 def abort_frees_the_slot(on):
-    with pieces(on, max_tokens=4000, extra_body={"ignore_eos": True, "chat_template_kwargs": {"enable_thinking": False}}) as stream:
+    with pieces(on, max_tokens=4000, extra_body={"ignore_eos": True}) as stream:
         next(stream)
         if not running(on): raise Unsupported("the server does not show a request that runs")
     began = time.monotonic()
@@ -195,9 +194,8 @@ def status(answer, *wanted: int) -> str:
     return holds(answer.status_code in wanted and (answer.status_code == 404 or answer.json() is not None), said)
 @check
 def wrong_key_401(on):
-    import httpx
     if not on.key: raise Unsupported("this address asks for no key, or none was given")
-    return status(httpx.get(f"{on.url}/v1/models", headers={"Authorization": "Bearer wrong"}, trust_env=False, timeout=on.timeout), 401)
+    return status(Endpoint(on.url, "wrong", timeout=on.timeout).http.get("/v1/models"), 401)
 @check
 def unknown_path_404(on): return status(on.http.get("/v1/nothing"), 404)
 @check

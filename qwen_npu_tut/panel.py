@@ -89,6 +89,11 @@ class Panel:
     @property
     def text(self) -> Callable: return views.words(self.language)
 
+    @property
+    def model(self) -> str:
+        "The model that a person named, else the usual one, which stands in the empty field: no machine is asked at each key."
+        return self.value("model") or self.parts["model"].placeholder
+
     def value(self, name: str) -> str:
         "What a person set; empty where nothing."
         return str(self.parts[name].value or "").strip()
@@ -154,8 +159,9 @@ def look_download(panel: Panel) -> None:
     from qwen_npu_tut.download import model_folder
     from qwen_npu_tut.model import proved
     from qwen_npu_tut.walk import choose
-    usual, chosen = (choose(stack=panel.given()["stack"], model=model).settings.model for model in (None, panel.given()["model"]))
-    panel.parts["model"].placeholder, folder = usual, model_folder(chosen)
+    panel.parts["model"].placeholder = choose(stack=panel.given()["stack"]).settings.model
+    show_same(panel)
+    folder = model_folder(panel.model)
     proof = proved(folder) if folder.is_dir() else None
     whole = bool(proof and proof.whole)
     panel.parts["download.table"].value = views.note_view(panel.text("model_whole", files=proof.files, size=sized(proof.bytes)) if whole else panel.text("model_missing"))
@@ -179,7 +185,7 @@ def command(panel: Panel, action: str) -> list[str]:
     "The command that a button stands for; a long message is cut short, because Send takes it from its field."
     stack, model, port = (panel.value(name) for name in ("stack", "model", "port"))
     chosen = ["--stack", stack] if stack else []
-    if action == "download": return ["qwen-npu", "download", model or _model(panel)]
+    if action == "download": return ["qwen-npu", "download", panel.model]
     if action == "serve": return ["qwen-npu", "serve", *chosen, *(["--model", model] if model else []), *(["--port", port] if port else [])]
     if action == "chat": return ["qwen-npu", "chat", "--think" if panel.parts["think"].value else "--no-think", *(["--system", panel.value("system")] if panel.value("system") else []), _message(panel)]
     return ["qwen-npu", action, *chosen]
@@ -188,10 +194,6 @@ def _message(panel: Panel) -> str:
     "What is asked, as far as it is worth showing twice."
     message = panel.value("message") or "你好！"
     return message if len(message) <= 200 else f"{message[:200]}…"
-
-def _model(panel: Panel) -> str:
-    from qwen_npu_tut.walk import choose
-    return choose(**panel.given()).settings.model
 
 # %% ../nbs/lib/panel.ipynb #1d41ddf8
 def python_of(panel: Panel, action: str) -> str:

@@ -36,6 +36,13 @@ def say(text: str) -> None:
     print(f"[2026-11-22 20:45:33] {text}", file=sys.stderr, flush=True)
 
 
+def said_later(log: str, text: str, seconds: float = 15) -> bool:
+    "Whether a stand-in says something within this time."
+    deadline = time.monotonic() + seconds
+    while not (found := text in open(log, encoding="utf8").read()) and time.monotonic() < deadline: time.sleep(0.05)
+    return found
+
+
 def options(line: list[str]) -> dict[str, str]:
     "The flags of a launch line; those of --config FILE come in between."
     found = {flag: value for flag, value in zip(line, [*line[1:], ""]) if flag.startswith("--")}

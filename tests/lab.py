@@ -2,12 +2,13 @@
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from pathlib import Path
+
+from qwen_npu_tut.processes import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_NEWS = '{"fetchNews": "false", "checkForUpdates": false}'
@@ -27,12 +28,6 @@ RUN_ALL = """async () => {
     return {finished, growing: Math.max(...seen.map(texts => texts.size))}
 }"""
 
-def free_port() -> int:
-    "A port that nobody uses at this moment."
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
 
 def wait_until_up(url: str, process: subprocess.Popen, log: Path, seconds: float = 60):
     "Wait for JupyterLab to answer; its log is the message when it does not."
@@ -50,7 +45,7 @@ def jupyterlab(folder: Path, **more: str):
     news = folder / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
     news.parent.mkdir(parents=True)
     news.write_text(NO_NEWS)
-    url = f"http://127.0.0.1:{free_port()}"
+    url = f"http://127.0.0.1:{free_port('127.0.0.1', 0)}"
     options = ["--no-browser", "--allow-root", "--expose-app-in-browser", "--ip=127.0.0.1", f"--port={url.rsplit(':', 1)[1]}",
                "--ServerApp.port_retries=0", "--IdentityProvider.token=", f"--ServerApp.root_dir={folder / 'nbs'}"]
     log = folder / "lab.log"

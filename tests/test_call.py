@@ -6,10 +6,9 @@ import shutil
 import socket
 import subprocess
 import threading
-import time
-from pathlib import Path
 
 import pytest
+from fake_engine import said_later
 
 from qwen_npu_tut.call import Endpoint, call_problem, chat_body, curl_line, endpoint_of, split_thinking, stream_reply
 from qwen_npu_tut.processes import free_port
@@ -108,10 +107,7 @@ def test_whoever_listens_may_end_the_reply(serving):
     server = serving(pace=0.02)
     def enough(piece): raise KeyError(piece)
     with pytest.raises(KeyError): stream_reply(endpoint_of(server), ask("a" * 200), think=False, out=enough)
-    deadline = time.monotonic() + 10
-    while "the client has gone" not in Path(server.log).read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    assert said_later(server.log, "the client has gone")
 
 
 def test_a_message_of_a_megabyte_and_an_empty_one(serving):

@@ -5,11 +5,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
 import pytest
+from fake_engine import said_later
 from lab import RUN_ALL, jupyterlab
 
 pytestmark = [pytest.mark.browser, pytest.mark.server]
@@ -97,12 +97,6 @@ def stand_in(serving):
     return begin
 
 
-def later(log: str, text: str) -> bool:
-    deadline = time.monotonic() + 15
-    while text not in Path(log).read_text() and time.monotonic() < deadline: time.sleep(0.05)
-    return text in Path(log).read_text()
-
-
 @pytest.mark.timeout(300)
 def test_from_check_to_a_streamed_reply(opened, screenshots, panel_home):
     "Then another kernel, the other language, half the width, and the server stopped."
@@ -174,7 +168,7 @@ def test_stop_ends_the_reply_and_frees_the_server(opened, stand_in, screenshots)
     panel.see("echo: aaaa")
     panel.press("Stop")
     panel.see("Stopped.")
-    assert later(server.log, "the client has gone")
+    assert said_later(server.log, "the client has gone")
     panel.say("b")
     panel.see("echo: b")
 

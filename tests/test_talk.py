@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from fake_engine import said_later
 
 COMMAND = [sys.executable, "-c", "from qwen_npu_tut.cli import main; main()", "chat"]
 
@@ -76,7 +76,7 @@ def test_ctrl_c_stops_the_reply_and_not_the_conversation(serving, terminal):
     talk.expect("echo: aaa")
     os.killpg(talk.process.pid, signal.SIGINT)
     talk.expect("(stopped)")
-    assert "the client has gone" in _later(server.log)
+    assert said_later(server.log, "the client has gone")
     talk.expect("> ")
     talk.type("b\n")
     talk.expect("echo: b")
@@ -86,12 +86,6 @@ def test_ctrl_c_stops_the_reply_and_not_the_conversation(serving, terminal):
     talk.expect("> ")
     talk.type("\x04")
     assert talk.process.wait(10) == 0
-
-
-def _later(log: str, text: str = "the client has gone") -> str:
-    deadline = time.monotonic() + 10
-    while text not in Path(log).read_text() and time.monotonic() < deadline: time.sleep(0.05)
-    return Path(log).read_text()
 
 
 def test_a_server_that_dies_between_two_questions(serving, terminal):
