@@ -16,7 +16,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 import typer
-from .access import is_loopback, made_key_file
 from .ask import Json, Stack, asking, print_json
 from .model import sized
 from .screen import Screen, reporter
@@ -84,8 +83,10 @@ def up(stack: Stack = None, model: Model = None, port: Port = None, yes: Yes = F
     _engine(screen, choice, yes)
     with screen.stage(4, 6, "download") as told: told.append(f"model whole: {shown(walk.fetch(choice, reporter(screen)))}")
     threading.Thread(target=__import__, args=["openai.resources.chat"], daemon=True).start()  # takes a second; the engine takes longer
+    environment = walk.serving_environment(choice.stack)
+    for sentence in walk.before_serving(choice, environment): screen.say(f"{'':15} {sentence}")
     with screen.stage(5, 6, "serve") as told:
-        server = serve.start(choice.settings, choice.stack, walk.serving_environment(choice.stack), reporter(screen))
+        server = serve.start(choice.settings, choice.stack, environment, reporter(screen))
         told.append(f"process {server.pid} answers as {server.name}")
     with screen.stage(6, 6, "chat") as told:
         service = endpoint_of(server)
@@ -127,14 +128,19 @@ def plan(stack: Stack = None, format: Annotated[Literal["table", "sh", "json"], 
     "The steps for this machine; touches nothing."
     from qwen_npu_tut import kernels, walk
     from qwen_npu_tut.script import script_text
+    from qwen_npu_tut.stacks import also_known, holes
     choice = walk.choose(stack=stack)
     lacking = walk.host_lacks(choice)
     steps = kernels.installation(choice.machine, choice.stack, wheels=wheels, deepep=deepep, environment={} if format == "table" or format == "json" and any(each.id == "cann" for each in lacking) else None, ask=format == "sh")
-    if format == "sh": return print(script_text(steps, f"The engine of the stack {choice.stack.name}: {choice.stack.title}"), end="")
+    known = holes(choice.stack)
+    if format == "sh": return print(script_text(steps, f"The engine of the stack {choice.stack.name}: {choice.stack.title}", known), end="")
     if format == "json": return print_json([*({"name": each.id, "reason": each.what, "fix": each.fix, "command": [], "done": False} for each in lacking), *({**step.asdict(), "done": not step.proof.gap()} for step in steps)])
     for each in lacking: typer.echo(f"{'by you':6} {each.id:22} {each.what} {each.fix}")
     for step in steps: typer.echo(f"{'to do' if step.proof.gap() else 'done':6} {step.name:22} {step.reason}")
+    for each in known: typer.echo(f"{'known':6} {each.id:22} {each.what} {each.fix}")
+    if rest := also_known(choice.stack, known): typer.echo(rest)
 
+# %% ../nbs/lib/cli.ipynb #8b04a7e7
 @app.command()
 def install(stack: Stack = None, wheels: Wheels = None, deepep: DeepEP = False,
             as_written: Annotated[bool, typer.Option("--as-written", help="The stack guide to the letter, up to the first version that is known not to fit.")] = False):
@@ -206,8 +212,7 @@ def serve(stack: Stack = None, model: Model = None, port: Port = None, host: Hos
     screen, choice = Screen(silent=json_), walk.choose(**given)
     if print_: return _described(choice, given, json_)
     environment = walk.serving_environment(choice.stack)
-    if choice.settings.host and not is_loopback(choice.settings.host): screen.say(f"{choice.settings.host} is reached by others over plain http, which can be read on the way: put a reverse proxy with TLS in front. The key lies in {shown(made_key_file(choice.settings.server))}, unless you set one.")
-    for each in walk.busy_devices(choice): screen.say(f"{each.what} {each.fix}")
+    for sentence in walk.before_serving(choice, environment): screen.say(sentence)
     if foreground: return serving.foreground(choice.settings, choice.stack, environment=environment)
     with screen.stage(1, 1, "serve") as told:
         server = serving.start(choice.settings, choice.stack, environment=environment, report=reporter(screen))
@@ -231,6 +236,7 @@ def export(kind: Annotated[Literal["systemd", "compose"], typer.Argument(help="W
     choice = walk.choose(stack=stack, model=model, port=port, host=host, tensor_parallel=tp, preset=preset)
     walk.refuse_unsafe(choice.settings, choice.stack)
     text = handover.compose_file(choice) if kind == "compose" else handover.systemd_unit(choice, str(Path(sys.argv[0]).resolve()), getpass.getuser())
+    for sentence in walk.before_serving(choice, {}): typer.echo(sentence, err=True)
     if out is None: return print(text, end="")
     if out.exists(): raise Problem(f"{shown(out)} is there already.", "Name another file with -o, or move that one away.", code=2)
     try: write_atomic(out, text, 0o644)

@@ -233,7 +233,7 @@ def start(
 ) -> Server:
     "A server that is ready: the running one if it has these settings, else a new one. Ctrl-C while it comes up stops it."
     interpreter, folder = _prepared(settings, stack, python)
-    settings = with_key(settings)
+    settings = with_key(settings, stack)
     with locked(home() / "servers" / f"{settings.server}.lock", lambda holder: report(Event("waiting", text=str(holder)))):
         server = find(settings.server)
         if server: _same_or_problem(server, settings, _line(settings, folder, stack, interpreter))
@@ -261,7 +261,7 @@ def foreground(
     "Become the server (execve(2)): no record, no log of ours. Does not return."
     interpreter, folder = _prepared(settings, stack, python)
     if running := find(settings.server): raise Problem(f"The server {running.record!r} already runs, as process {running.pid}.", "Stop it first: qwen-npu stop.")
-    chosen = replace(with_key(settings), port=free_port(settings.host, settings.port))
+    chosen = replace(with_key(settings, stack), port=free_port(settings.host, settings.port))
     line, variables = _line(chosen, folder, stack, interpreter), launch_environment(stack, environment, chosen) | hand_over_key(chosen) | container_variables(stack, settings.server, folder)
     print(f"http://{chosen.host}:{chosen.port}", shlex.join(line), flush=True)
     os.execve(line[0], line, variables)
