@@ -12,6 +12,7 @@ from pathlib import Path
 import machines
 import pytest
 from standins import TORCH
+from test_script import SHELLCHECK, needs_shellcheck
 from test_serve import settings  # noqa: F401  a fixture is used by its name
 
 from qwen_npu_tut import kernels, serve
@@ -119,9 +120,10 @@ def test_without_docker_nothing_is_begun(private_home, monkeypatch, tmp_path):
     assert not (private_home / "stacks").exists()
 
 
+@needs_shellcheck
 def test_the_interpreter_is_a_sound_shell_script(docker, tmp_path):
     install()
-    assert subprocess.run([Path(sys.executable).with_name("shellcheck"), "--severity=warning", engine_python(IMAGE.name)]).returncode == 0
+    assert subprocess.run([SHELLCHECK, "--severity=warning", engine_python(IMAGE.name)]).returncode == 0
 
 
 def test_up_from_first_to_last(docker, run, monkeypatch, tmp_path):
