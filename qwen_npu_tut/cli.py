@@ -26,17 +26,23 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=N
                   help="From an Ascend server, or any Linux machine, to Qwen3 answering on an OpenAI-compatible SGLang service.")
 app.add_typer(asking)
 
-def main() -> None:
-    "The entry point of `qwen-npu`: 0 it holds, 1 it does not, 2 wrong usage, 130 Ctrl-C."
+def _ended() -> int:  # exit code
+    "Run the command and say in two sentences what went wrong, if anything did."
     as_json = "--json" in sys.argv
-    try: code = app(prog_name="qwen-npu", standalone_mode=False)
+    try: return app(prog_name="qwen-npu", standalone_mode=False) or 0
     except Problem as problem: what, fix, code = problem.what, problem.fix, problem.code
     except typer.TyperException as error: what, fix, code = error.format_message(), "qwen-npu --help lists the commands and their options.", error.exit_code
     except (KeyboardInterrupt, typer.Abort): what, fix, code = "Stopped.", "The same command goes on where this one ended.", 130
-    except BrokenPipeError: os._exit(1)  # whoever read us has gone; there is nobody to tell
-    else: sys.exit(code or 0)
     if as_json: print_json({"error": {"what": what, "fix": fix}})
     else: print(f"{what}\n{fix}", file=sys.stderr)
+    return code
+
+def main() -> None:
+    "The entry point of `qwen-npu`: 0 it holds, 1 it does not, 2 wrong usage, 130 Ctrl-C."
+    try:
+        code = _ended()
+        print(end="", flush=True)  # a short output is still in our buffer; Python would fail on it at exit
+    except BrokenPipeError: os._exit(1)  # whoever read us has gone; there is nobody to tell
     sys.exit(code)
 
 # %% ../nbs/lib/cli.ipynb #045cfe5e
