@@ -188,10 +188,14 @@ def download(model: str, to: Annotated[Path | None, typer.Option("--to", help="T
     "Fetch a model and prove it whole; resumes."
     from qwen_npu_tut import walk
     from qwen_npu_tut.model import proved
+    from qwen_npu_tut.serve import outdated
     screen = Screen(silent=json_)
     with screen.stage(1, 1, "download") as told:
         folder = walk.fetch(walk.choose(model=model), reporter(screen), to=to, endpoint=endpoint, source=source, revision=revision)
         told.append(f"model whole: {shown(folder)}")
+    for server in outdated(folder):
+        screen.say(f"The server {server.record!r} still serves the model that lay there before: "
+                   "qwen-npu stop, then qwen-npu up.")
     if json_: print_json(asdict(proved(folder)))
 
 @app.command()

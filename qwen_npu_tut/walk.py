@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BY_ADMINISTRATOR', 'Choice', 'choose', 'refuse_early', 'host_lacks', 'busy_devices', 'key_sentences',
-           'before_serving', 'Sizes', 'open_steps', 'sizes', 'teaching_step', 'fetch', 'serving_environment']
+           'before_serving', 'Sizes', 'open_steps', 'sizes', 'teaching_steps', 'fetch', 'serving_environment']
 
 # %% ../nbs/lib/walk.ipynb #59080629
 import os
@@ -21,6 +21,7 @@ from .kernels import cann_environment
 from .launch import further_flags, objections, preset_of
 from .model import proved, verify
 from .plan import FileProof, Step, run_plan
+from .plugin import plugin_step
 from .processes import free_port
 from .serve import find
 from .settings import Problem, Settings, TEACHING_MODEL, home, read_settings, shown
@@ -131,13 +132,19 @@ def sizes(
 
 
 # %% ../nbs/lib/walk.ipynb #8f1dcbf9
-def teaching_step(
-    name: str,  # the stack whose interpreter lays the folder out
-) -> Step:      # one step; `build` writes MADE_OF last
-    "Lay the teaching model out as a Hugging Face folder."
-    folder = home() / "hub" / Path(TEACHING_MODEL).name
-    return Step("teaching model", "It is kept small in this package; a server reads the ordinary layout.",
-                (str(engine_python(name)), "-m", "qwen_npu_tut.tutor", "build", str(folder)), FileProof(folder / MADE_OF, made_of()))
+def teaching_steps(
+    choice: Choice,  # whose engine lays the folder out
+) -> list[Step]:     # the last one builds; `build` writes MADE_OF last
+    "Bring the engine's copy of the module up to date; lay the teaching model out as a Hugging Face folder."
+    folder, name = home() / "hub" / Path(TEACHING_MODEL).name, choice.stack.name
+    python = engine_python(name)
+    if not python.is_file():
+        raise Problem(f"The engine of the stack {name} is not installed, and it lays the teaching model out.",
+                      f"Run: qwen-npu install --stack {name}")
+    build = Step("teaching model", "It is kept small in this package; a server reads the ordinary layout.",
+                 (str(python), "-m", "qwen_npu_tut.tutor", "build", str(folder)),
+                 FileProof(folder / MADE_OF, made_of()))
+    return [build] if choice.stack.needs_npu else [plugin_step(choice.machine, choice.stack), build]
 
 # %% ../nbs/lib/walk.ipynb #ab65476a
 def fetch(
@@ -152,9 +159,9 @@ def fetch(
     if model != TEACHING_MODEL or any(elsewhere.values()): return download(model, to, report=report, **named).folder
     there = to or model_folder(model)
     if not FileProof(there / MADE_OF, made_of()).gap() and proved(there).whole: return there
-    step = teaching_step(choice.stack.name)
-    run_plan([step], os.environ, report)
-    with Hub(step.proof.path.parent, model) as hub: return download(model, to, endpoint=hub.url, fresh=True, report=report).folder
+    steps = teaching_steps(choice)
+    run_plan(steps, os.environ, report)
+    with Hub(steps[-1].proof.path.parent, model) as hub: return download(model, to, endpoint=hub.url, fresh=True, report=report).folder
 
 # %% ../nbs/lib/walk.ipynb #7dd138f9
 def serving_environment(

@@ -14,6 +14,7 @@ import pytest
 
 from qwen_npu_tut import serve
 from qwen_npu_tut.access import key_file
+from qwen_npu_tut.model import Record, keep, listed
 from qwen_npu_tut.processes import birth, session_of
 from qwen_npu_tut.settings import Problem, Settings
 from qwen_npu_tut.stacks import stack
@@ -81,6 +82,26 @@ def test_twice_is_the_same_server(settings, engine):
     with pytest.raises(Problem, match="other settings: --context-length is not set there and 512 here"): start(replace(settings, context_length=512), engine)
     with pytest.raises(Problem, match="already runs with other settings"): start(replace(settings, served_name="other"), engine)
     assert first.alive
+
+
+def test_a_server_whose_model_was_replaced_is_named(settings, engine):
+    folder = Path(settings.model)
+
+    def downloaded(config: str) -> None:
+        (folder / "config.json").write_text(config)
+        keep(Record("owner/name", str(folder.resolve()), "a hub", "main", listed(folder)))
+
+    downloaded("{}")
+    first = start(settings, engine)
+    assert serve.outdated(folder) == [] and start(settings, engine) == first
+    downloaded('{"another": "model"}')
+    assert serve.outdated(folder) == [first]
+    with pytest.raises(Problem, match="serves the model that lay in .* when it started"):
+        start(settings, engine)
+    assert first.alive and serve.status("tested")["state"] == "running"
+    serve.stop("tested")
+    start(settings, engine)
+    assert serve.outdated(folder) == []
 
 
 START = """
