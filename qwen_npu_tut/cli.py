@@ -198,6 +198,7 @@ def download(model: str, to: Annotated[Path | None, typer.Option("--to", help="T
                    "qwen-npu stop, then qwen-npu up.")
     if json_: print_json(asdict(proved(folder)))
 
+# %% ../nbs/lib/cli.ipynb #fd60de0b
 @app.command()
 def verify(folder: Path, quick: Annotated[bool, typer.Option("--quick", help="Sizes and headers only.")] = False,
            mend: Annotated[bool, typer.Option("--repair", help="Fetch again what is bad or missing.")] = False, json_: Json = False):

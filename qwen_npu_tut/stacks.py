@@ -199,4 +199,5 @@ def also_known(
     "The names of the other security advisories of a stack."
     rest = [each.id for each in advisories(wanted, "security") if each not in told]
     if not rest: return ""
-    return f"Also known against the releases of {wanted.name}: {', '.join(rest)}. What each is and what helps: qwen-npu stack show {wanted.name}"
+    return (f"Also known against the releases of {wanted.name}: {', '.join(rest)}. "
+            f"What each is and what helps is said by qwen-npu stack show {wanted.name}.")
