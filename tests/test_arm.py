@@ -2,6 +2,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,12 @@ def test_a_machine_that_suits_is_told_what_comes(arm):
 def test_shellcheck_has_nothing_to_say():
     checked = subprocess.run([SHELLCHECK, *sorted((ROOT / "tools").glob("*.sh"))], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize("slow, passes", [("1", False), ("10", True)])
+def test_a_slow_machine_has_longer_limits(tmp_path, slow, passes):
+    for name in ("conftest.py", "patience.py"): shutil.copy(ROOT / "tests" / name, tmp_path)
+    (tmp_path / "test_one.py").write_text("import time\nimport pytest\n@pytest.mark.timeout(0.5)\ndef test_one(): time.sleep(1)\n")
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", tmp_path], cwd=tmp_path, env={**os.environ, "QWEN_NPU_SLOW": slow}, capture_output=True, text=True)
+    assert (done.returncode == 0) == passes, done.stdout
+    assert passes or "Timeout" in done.stdout + done.stderr
