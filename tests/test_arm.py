@@ -9,12 +9,13 @@ import pytest
 from test_script import SHELLCHECK, needs_shellcheck
 
 ROOT = Path(__file__).resolve().parent.parent
-# Programs that answer as on a machine that suits: system and architecture, user, /etc/os-release, commit, free kB.
+# Programs that answer as on a machine that suits: system and architecture, user, /etc/os-release, commit, lock, free kB.
 SUITS = {
     "uname": 'case $1 in -s) echo Linux ;; -m) echo x86_64 ;; esac',
     "id": "echo 0",
     "sed": "echo debian",
     "git": "echo abc1234",
+    "flock": "exit 0",
     "df": "echo head; echo /dev/sda1 9 9 99000000",
 }
 REFUSALS = [
@@ -25,6 +26,7 @@ REFUSALS = [
     ("sed", "echo ubuntu", "needs Debian"),
     ("apt-get", None, "needs Debian"),
     ("git", "echo fatal: not a repository >&2; exit 128", "git knows none here"),
+    ("flock", "exit 1", "another one is at work"),
     ("df", "echo head; echo /dev/sda1 9 9 5000000", "needs 12 GB of free disk"),
 ]
 
