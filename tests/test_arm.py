@@ -2,18 +2,20 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from test_script import SHELLCHECK, needs_shellcheck
 
 ROOT = Path(__file__).resolve().parent.parent
-# Programs that answer as on a machine that suits: system and architecture, user, /etc/os-release, commit, free kB.
+# Programs that answer as on a machine that suits: system and architecture, user, /etc/os-release, commit, lock, free kB.
 SUITS = {
     "uname": 'case $1 in -s) echo Linux ;; -m) echo x86_64 ;; esac',
     "id": "echo 0",
     "sed": "echo debian",
     "git": "echo abc1234",
+    "flock": "exit 0",
     "df": "echo head; echo /dev/sda1 9 9 99000000",
 }
 REFUSALS = [
@@ -24,6 +26,7 @@ REFUSALS = [
     ("sed", "echo ubuntu", "needs Debian"),
     ("apt-get", None, "needs Debian"),
     ("git", "echo fatal: not a repository >&2; exit 128", "git knows none here"),
+    ("flock", "exit 1", "another one is at work"),
     ("df", "echo head; echo /dev/sda1 9 9 5000000", "needs 12 GB of free disk"),
 ]
 
@@ -69,3 +72,12 @@ def test_a_machine_that_suits_is_told_what_comes(arm):
 def test_shellcheck_has_nothing_to_say():
     checked = subprocess.run([SHELLCHECK, *sorted((ROOT / "tools").glob("*.sh"))], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize("slow, passes", [("1", False), ("10", True)])
+def test_a_slow_machine_has_longer_limits(tmp_path, slow, passes):
+    for name in ("conftest.py", "patience.py"): shutil.copy(ROOT / "tests" / name, tmp_path)
+    (tmp_path / "test_one.py").write_text("import time\nimport pytest\n@pytest.mark.timeout(0.5)\ndef test_one(): time.sleep(1)\n")
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", tmp_path], cwd=tmp_path, env={**os.environ, "QWEN_NPU_SLOW": slow}, capture_output=True, text=True)
+    assert (done.returncode == 0) == passes, done.stdout
+    assert passes or "Timeout" in done.stdout + done.stderr

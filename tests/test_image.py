@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import machines
 import pytest
 from standins import TORCH
 from test_script import SHELLCHECK, needs_shellcheck
-from test_serve import settings  # noqa: F401  a fixture is used by its name
+from test_serve import settings, until  # noqa: F401  a fixture is used by its name
 
 from qwen_npu_tut import kernels, serve
 from qwen_npu_tut.access import key_of
@@ -96,9 +95,7 @@ def test_a_server_in_a_container(docker, started, private_home):
 def test_a_client_that_was_killed_leaves_nothing(docker, started):
     server = started()
     os.kill(server.pid, signal.SIGKILL)
-    for _ in range(100):
-        if not server.alive: break
-        time.sleep(0.05)
+    until(lambda: not server.alive)
     assert containers(docker) == [container_name("tested")]  # docker would go on serving
     assert serve.status("tested")["state"] == "dead"
     again = started()  # the old one is removed by its name

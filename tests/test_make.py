@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import patient
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL = getattr(sys, "_base_executable", None) or sys.executable
@@ -91,7 +92,7 @@ def test_help_needs_no_python(project, tools_path):
 
 def test_killed_then_made_by_two_at_once(project):
     killed = subprocess.Popen(environment(project), stdout=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + patient(60)
     while not (project / ".venv/.making").exists() and time.monotonic() < deadline: time.sleep(.02)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()

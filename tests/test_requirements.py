@@ -18,6 +18,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
 from packaging.version import Version
+from patience import patient
 from wheels import index, make_wheel
 
 from qwen_npu_tut.resolve import package_index
@@ -37,7 +38,7 @@ class NotReached(Exception):
 @cache
 def client() -> httpx.Client:
     "One for all: to read the certificates takes longer than to ask."
-    return httpx.Client(timeout=20, follow_redirects=True)
+    return httpx.Client(timeout=patient(20), follow_redirects=True)
 
 
 class Links(HTMLParser):

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from patience import patient
 
 from qwen_npu_tut import serve
 from qwen_npu_tut.access import key_file
@@ -124,7 +125,7 @@ def start_elsewhere(settings, engine, **faults):
 
 def until(question, seconds=10.0):
     "Wait for something to become true."
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patient(seconds)
     while not question():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
@@ -149,7 +150,7 @@ def test_log_removed_while_it_serves(settings, engine):
 
 def test_two_at_the_same_instant(settings, engine):
     both = [start_elsewhere(settings, engine, seconds=0.3) for _ in range(2)]
-    said = [process.communicate(timeout=30)[0].split("\n") for process in both]
+    said = [process.communicate(timeout=patient(30))[0].split("\n") for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert len({lines[-2] for lines in said}) == 1  # one pid
     assert sum("waiting " in lines for lines in said) == 1
@@ -258,7 +259,7 @@ def test_interrupted_start_stops_its_server(settings, engine, phase):
     server = serve.find("tested")
     until(lambda: starting.stdout.readline() == "begun imports\n")
     os.kill(starting.pid, signal.SIGINT)
-    starting.communicate(timeout=20)
+    starting.communicate(timeout=patient(20))
     assert session_of(server.pid, server.born) == {} and serve.status("tested")["state"] == "stopped"
 
 
@@ -301,4 +302,4 @@ def test_foreground_becomes_the_server(settings, engine):
     try: assert any(serve.READY in line for line in process.stdout)
     finally:
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=patient(10))

@@ -39,7 +39,7 @@ tidy() {
         kill -KILL "$child" 2>/dev/null || :  # its death ends the process namespace, and with it all that runs there
         wait "$child" 2>/dev/null || :
     fi
-    [ -z "$registered" ] || echo -1 > "$misc/$handler"
+    [ -z "$registered" ] || { reach && echo -1 > "$misc/$handler"; } || :
     [ -z "$mounted" ] || umount "$misc" || :
     exit "$code"
 }
@@ -67,16 +67,20 @@ packages() {
     apt-get install -y -qq --no-install-recommends $missing >/dev/null
 }
 
+# Where the kernel's handlers are seen: mounted unless the system has done so.
+reach() {
+    [ ! -e "$misc/register" ] || return 0
+    mount -t binfmt_misc binfmt_misc "$misc" || return
+    mounted=yes
+}
+
 # The flag F in Debian's line opens the emulator now, so that it is found below any root. Of two handlers the
 # kernel asks the newer one.
 register() {
+    reach || refuse "binfmt_misc cannot be mounted here; a container needs to be a privileged one."
     for old in "$misc"/qwen-npu-arm-*; do  # left by a run that was killed
         [ ! -e "$old" ] || kill -0 "${old##*-}" 2>/dev/null || echo -1 > "$old"
     done
-    if [ ! -e "$misc/register" ]; then
-        mount -t binfmt_misc binfmt_misc "$misc" || refuse "binfmt_misc cannot be mounted here; a container needs to be a privileged one."
-        mounted=yes
-    fi
     sed "s/^:[^:]*:/:$handler:/" "$conf" > "$misc/register"
     registered=yes
 }
@@ -192,6 +196,8 @@ main() {
     commit=$(git rev-parse --short HEAD 2>/dev/null) || refuse "it takes a clone of this checkout, and git knows none here."
     mkdir -p "$work"
     work=$(cd "$work" && pwd) root=$work/root
+    exec 9> "$work/lock"
+    flock -n 9 || refuse "another one is at work in $work; QWEN_NPU_ARM names another folder."
     [ -e "$root/.whole" ] || [ "$(df -Pk "$work" | awk 'NR == 2 { print $4 }')" -gt 12000000 ] ||
         refuse "it needs 12 GB of free disk, and $work has less; QWEN_NPU_ARM names another folder."
     echo "aarch64 by qemu-user, of commit $commit, in $work"
