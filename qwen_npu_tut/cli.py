@@ -29,15 +29,15 @@ app.add_typer(asking)
 
 def main() -> None:
     "The entry point of `qwen-npu`: 0 it holds, 1 it does not, 2 wrong usage, 130 Ctrl-C."
-    as_json = "--json" in sys.argv
-    try: code = app(prog_name="qwen-npu", standalone_mode=False)
-    except Problem as problem: what, fix, code = problem.what, problem.fix, problem.code
-    except typer.TyperException as error: what, fix, code = error.format_message(), "qwen-npu --help lists the commands and their options.", error.exit_code
-    except (KeyboardInterrupt, typer.Abort): what, fix, code = "Stopped.", "The same command goes on where this one ended.", 130
+    try:
+        try: what, fix, code = "", "", app(prog_name="qwen-npu", standalone_mode=False) or 0
+        except Problem as problem: what, fix, code = problem.what, problem.fix, problem.code
+        except typer.TyperException as error: what, fix, code = error.format_message(), "qwen-npu --help lists the commands and their options.", error.exit_code
+        except (KeyboardInterrupt, typer.Abort): what, fix, code = "Stopped.", "The same command goes on where this one ended.", 130
+        if what and "--json" in sys.argv: print_json({"error": {"what": what, "fix": fix}})
+        elif what: print(f"{what}\n{fix}", file=sys.stderr)
+        print(end="", flush=True)  # a short output still waits in our buffer
     except BrokenPipeError: os._exit(1)  # whoever read us has gone; there is nobody to tell
-    else: sys.exit(code or 0)
-    if as_json: print_json({"error": {"what": what, "fix": fix}})
-    else: print(f"{what}\n{fix}", file=sys.stderr)
     sys.exit(code)
 
 # %% ../nbs/lib/cli.ipynb #045cfe5e
@@ -111,9 +111,7 @@ def _what_now(screen: Screen, service) -> None:
     command = "qwen-npu" if shutil.which("qwen-npu") else os.path.relpath(sys.argv[0])
     screen.say(f"\nThe service answers at {service.url}/v1 as {service.model}. Try it:")
     screen.say(curl_line(service, chat_body(service.model, [{"role": "user", "content": "你好！"}])))
-    screen.say(f"More:      {command} chat \"怎么停止服务？\"")
-    screen.say(f"Stop it:   {command} down")
-    screen.say("Chapters:  make lab")
+    screen.say(f"More:      {command} chat \"怎么停止服务？\"\nStop it:   {command} down\nChapters:  make lab")
 
 # %% ../nbs/lib/cli.ipynb #fccb15ba
 @app.command()
