@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SCREENSHOTS = ROOT / "tests/screenshots"
 sys.path.insert(0, str(ROOT / "tools"))  # tests of the tools import them by name
+# A shell starts a background job with SIGINT ignored, and so would be every process that a test
+# means to stop by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
