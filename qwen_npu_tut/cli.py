@@ -26,22 +26,16 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=N
                   help="From an Ascend server, or any Linux machine, to Qwen3 answering on an OpenAI-compatible SGLang service.")
 app.add_typer(asking)
 
-def _ended() -> int:  # exit code
-    "Run the command and say in two sentences what went wrong, if anything did."
-    as_json = "--json" in sys.argv
-    try: return app(prog_name="qwen-npu", standalone_mode=False) or 0
-    except Problem as problem: what, fix, code = problem.what, problem.fix, problem.code
-    except typer.TyperException as error: what, fix, code = error.format_message(), "qwen-npu --help lists the commands and their options.", error.exit_code
-    except (KeyboardInterrupt, typer.Abort): what, fix, code = "Stopped.", "The same command goes on where this one ended.", 130
-    if as_json: print_json({"error": {"what": what, "fix": fix}})
-    else: print(f"{what}\n{fix}", file=sys.stderr)
-    return code
-
 def main() -> None:
     "The entry point of `qwen-npu`: 0 it holds, 1 it does not, 2 wrong usage, 130 Ctrl-C."
     try:
-        code = _ended()
-        print(end="", flush=True)  # a short output is still in our buffer; Python would fail on it at exit
+        try: what, fix, code = "", "", app(prog_name="qwen-npu", standalone_mode=False) or 0
+        except Problem as problem: what, fix, code = problem.what, problem.fix, problem.code
+        except typer.TyperException as error: what, fix, code = error.format_message(), "qwen-npu --help lists the commands and their options.", error.exit_code
+        except (KeyboardInterrupt, typer.Abort): what, fix, code = "Stopped.", "The same command goes on where this one ended.", 130
+        if what and "--json" in sys.argv: print_json({"error": {"what": what, "fix": fix}})
+        elif what: print(f"{what}\n{fix}", file=sys.stderr)
+        print(end="", flush=True)  # a short output still waits in our buffer
     except BrokenPipeError: os._exit(1)  # whoever read us has gone; there is nobody to tell
     sys.exit(code)
 
@@ -118,9 +112,7 @@ def _what_now(screen: Screen, service) -> None:
     command = "qwen-npu" if shutil.which("qwen-npu") else os.path.relpath(sys.argv[0])
     screen.say(f"\nThe service answers at {service.url}/v1 as {service.model}. Try it:")
     screen.say(curl_line(service, chat_body(service.model, [{"role": "user", "content": "你好！"}])))
-    screen.say(f"More:      {command} chat \"怎么停止服务？\"")
-    screen.say(f"Stop it:   {command} down")
-    screen.say("Chapters:  make lab")
+    screen.say(f"More:      {command} chat \"怎么停止服务？\"\nStop it:   {command} down\nChapters:  make lab")
 
 # %% ../nbs/lib/cli.ipynb #fccb15ba
 @app.command()

@@ -17,7 +17,7 @@ from pathlib import Path
 from .check import CANN_BY, Machine
 from .host import run_bounded
 from .image import image_steps
-from .install import LOCKS, chip_step, constraints_file, constraints_step, engine_python, environment_step, package_mirror, pip_install, read_lock, site_packages, stack_folder, torch_index, torch_npu_step, torch_step
+from .install import LOCKS, TORCH, chip_step, constraints_file, constraints_step, engine_python, environment_step, lock_rows, locked_versions, package_mirror, pip_install, pip_locked, site_packages, stack_folder, torch_index, torch_npu_step, torch_step
 from .plan import CommandProof, FileProof, PackagesProof, Step
 from .plugin import plugin_step
 from .settings import Problem, shown
@@ -177,11 +177,13 @@ def packages_step(
     machine: Machine,  # its architecture chooses the lock
     wanted: Stack,     # the cpu stack
 ) -> Step:             # one step
-    "SGLang from PyPI and what it needs to serve, by exact version; torch is there already."
-    pins = read_lock(LOCKS / f"cpu-{machine.architecture}.txt")
+    "SGLang from PyPI and what it needs to serve, by version and hash; torch is there already."
+    rows = lock_rows(LOCKS / f"cpu-{machine.architecture}.txt")
+    others = {package: row for package, row in rows.items() if package not in TORCH}
     return Step("packages", "The shortest list with which SGLang serves on a CPU; its full list would bring CUDA kernels.",
-                pip_install(wanted.name, "--no-deps", *(f"{package}=={pin}" for package, pin in pins.items() if package not in ("torch", "torchvision"))),
-                PackagesProof(site_packages(wanted, machine), pins), guide="pip install -e python[srt_npu]")
+                pip_locked(wanted.name, "packages", others),
+                PackagesProof(site_packages(wanted, machine), locked_versions(rows)),
+                guide="pip install -e python[srt_npu]")
 
 # %% ../nbs/03_kernels.ipynb #50fd1d88
 def installation(

@@ -116,7 +116,8 @@ def test_a_failed_step_names_its_log_and_its_last_lines(private_home, tmp_path):
 
 @pytest.mark.parametrize("line", ["torch", "torch>=2", "torch=="])
 def test_a_lock_has_exact_versions_only(tmp_path, line):
-    (tmp_path / "lock.txt").write_text(f"# made by hand\nnumpy==2.0\n{line}\n")
+    hashes = f"--hash=sha256:{'0' * 64}"
+    (tmp_path / "lock.txt").write_text(f"# made by hand\nnumpy==2.0 {hashes}\n{line} {hashes}\n")
     with pytest.raises(Problem, match="no exact version"): read_lock(tmp_path / "lock.txt")
 
 

@@ -24,9 +24,19 @@ def make_wheel(folder: Path, name: str, version: str, tag: str = "py3-none-any",
     return wheel
 
 
+def sha256(file: Path) -> str: return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 @contextmanager
-def index(folder: Path, fault: str = ""):
-    "A simple index (PEP 503) of a folder's wheels and archives (.tar.gz); faults: `page` answers a login page, `403`, `500`, `empty`, `hang`, `hash` lists wrong ones, `half` ends each file in its middle."
+def index(folder: Path, fault: str = "", hashes: bool = False):
+    """A simple index (PEP 503) of a folder's wheels and archives (.tar.gz), each with its SHA-256 where `hashes` says so.
+
+    Faults: `page` answers a login page, `403`, `500`, `empty`, `hang`, `hash` lists wrong hashes, `half`
+    ends each file in its middle."""
+    def mark(wheel: Path) -> str:
+        if fault == "hash": return "#sha256=" + "0" * 64
+        return f"#sha256={sha256(wheel)}" if hashes else ""
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             if fault in ("403", "500"): return self.send_error(int(fault))
@@ -36,7 +46,8 @@ def index(folder: Path, fault: str = ""):
             if fault == "page": return self.answer(b"<html><body>Please log in</body></html>", "text/html")
             found = [wheel for wheel in sorted([*folder.glob("*.whl"), *folder.glob("*.tar.gz")]) if wheel.name.split("-")[0] == name.replace("-", "_").lower()]
             if not found or fault == "empty": return self.send_error(404)
-            self.answer("".join(f'<a href="/files/{wheel.name}{"#sha256=" + "0" * 64 if fault == "hash" else ""}">{wheel.name}</a>' for wheel in found).encode(), "text/html")
+            links = [f'<a href="/files/{each.name}{mark(each)}">{each.name}</a>' for each in found]
+            self.answer("".join(links).encode(), "text/html")
 
         def answer(self, body: bytes, kind: str, half: bool = False):
             self.send_response(200)
