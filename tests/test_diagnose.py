@@ -2,6 +2,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -14,16 +15,79 @@ from qwen_npu_tut.diagnose import LONGEST, diagnose, known, likely_cause, open_l
 from qwen_npu_tut.settings import Problem, home
 
 ROWS = {row.id: row for row in known()[0]}
+FAILED = sorted((Path(__file__).parent / "recorded").glob("*.log"))  # of the cpu stack, SGLang 0.5.23
+PARTS = re.compile(r"torch_npu|CANN|NNAL|HCCL|npu-smi|[Aa]scend|davinci|sgl-kernel-npu|\bdriver"
+                   r"|set_env\.sh|\bA[23]\b|910B")
 GUIDE = Path(__file__).resolve().parent.parent.parent / "shared" / "guide" / "guide.md"
 
 
-def causes(text: str) -> list[str]:
-    return [each.id for each in diagnose(io.BytesIO(text.encode()))]
+def causes(text: str, npu: bool | None = None) -> list[str]:
+    return [each.id for each in diagnose(io.BytesIO(text.encode()), npu=npu)]
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
 def test_an_example_is_told_by_its_own_row(row):
-    assert causes(f"INFO: a line before\n{row.example}\nINFO: a line after\n")[0] == row.id
+    text = f"INFO: a line before\n{row.example}\nINFO: a line after\n"
+    assert causes(text, {"npu": True, "cpu": False}.get(row.needs))[0] == row.id
+    assert row.id in causes(text)
+
+
+def named_parts(told: str) -> list[str]:
+    "Parts of an NPU that a sentence names; a flag that is to be left out names none."
+    return PARTS.findall(told.replace("--attention-backend ascend", ""))
+
+
+def test_who_speaks_for_an_engine_without_an_npu_names_none_of_its_parts():
+    told = {row.id: named_parts(f"{row.cause} {row.fix}") for row in ROWS.values() if row.needs != "npu"}
+    assert {name: parts for name, parts in told.items() if parts} == {}
+    assert {row.needs for row in ROWS.values()} == {"npu", "cpu", ""}
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS.values() if row.needs == "npu"], ids=lambda row: row.id)
+def test_what_an_npu_fails_of_explains_nothing_without_one(tmp_path, row):
+    (tmp_path / "log").write_text(f"{row.example}\n")
+    cause = likely_cause(tmp_path / "log", npu=False)
+    assert cause is None or not named_parts(f"{cause.cause} {cause.fix}")
+    found = causes(row.example, npu=False)
+    assert all(name in ROWS and ROWS[name].needs != "npu" for name in found), "nor does a code"
+
+
+def test_what_a_processor_fails_of_explains_nothing_on_an_npu():
+    text = "\n".join(row.example for row in ROWS.values())
+    assert {ROWS[name].needs for name in causes(text, npu=True) if name in ROWS} == {"npu", ""}
+
+
+@pytest.mark.parametrize("log", FAILED, ids=lambda log: log.stem)
+def test_an_engine_without_an_npu_that_failed(log):
+    "Each was made by running the cpu stack; a file's name is its cause."
+    cause, text = likely_cause(log, npu=False), log.read_bytes()
+    assert cause and cause.id == log.stem
+    for each in diagnose(io.BytesIO(text), npu=False):
+        assert not named_parts(f"{each.cause} {each.fix}"), each.id
+    if b"server_args=" in text: assert likely_cause(log).id == log.stem, "the log says what it was"
+
+
+def test_there_are_recorded_failures(): assert len(FAILED) > 8
+
+
+@pytest.mark.parametrize("said", ["MemoryError", "DefaultCPUAllocator: can't allocate memory: you tried to"
+                                  " allocate 400000000000000 bytes. Error code 12 (Cannot allocate memory)"])
+def test_memory_that_is_not_there(said):
+    assert causes(f"Traceback (most recent call last):\n{said}\n", npu=False) == ["main-memory-full"]
+
+
+CRASH, HERE, THERE = "Segmentation fault (core dumped)\n", "segmentation-fault-on-cpu", "segmentation-fault"
+
+
+@pytest.mark.parametrize("said, found", [
+    ("server_args={'model_path': '/m', 'device': 'cpu'}", [HERE]),
+    ("server_args=ServerArgs(device='npu')", [THERE]),
+    ("python -m sglang.launch_server --device=npu", [THERE]),
+    ("x = torch.zeros(4, device='cpu')", [THERE, HERE]),
+    ("server_args=ServerArgs(device='npu')\nsglang serve --device cpu", [THERE, HERE])])
+def test_a_log_says_itself_which_engine_it_was(said, found):
+    assert causes(f"{said}\n{CRASH}") == found
+    assert causes(f"{said}\n{CRASH}", npu=True) == [THERE], "unless somebody knows better"
 
 
 @pytest.mark.parametrize("row, root", [(row, ROWS[root]) for row in ROWS.values() for root in row.follows if root != "*"], ids=lambda row: row.id)
