@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BLOCK', 'LONGEST', 'TRIES', 'Places', 'CODE', 'LOOK_ABOVE', 'EDGE', 'NAME_A_LOG', 'Row', 'known', 'decode',
-           'engines_named', 'Cause', 'printable', 'diagnose', 'open_log', 'likely_cause']
+           'engines_named', 'Cause', 'printable', 'diagnose', 'open_log', 'first_error', 'likely_cause']
 
 # %% ../nbs/lib/diagnose.ipynb #5e07aec4
 import os
@@ -276,6 +276,12 @@ def _refuse_other(path: str, first: bytes) -> None:
     if strange > len(first) / 20: raise Problem(f"{shown(path)} is no text.", NAME_A_LOG, code=2)
 
 # %% ../nbs/lib/diagnose.ipynb #2fbb9d4a
+def first_error(
+    causes: Iterable[Cause],  # as `diagnose` gives them
+) -> Cause | None:            # None where none is an error
+    "The likeliest reason of a failure: warnings and noise explain none."
+    return next((cause for cause in causes if cause.severity == "error"), None)
+
 def likely_cause(
     log: Path,       # a log that was just written
     begin: int = 0,  # the byte where this run's part begins
@@ -286,6 +292,5 @@ def likely_cause(
     try:
         with open(log, "rb") as file:
             file.seek(max(begin, os.fstat(file.fileno()).st_size - most))
-            causes = diagnose(file, npu=npu)
-            return next((cause for cause in causes if cause.severity == "error"), None)
+            return first_error(diagnose(file, npu=npu))
     except OSError: return None

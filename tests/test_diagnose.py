@@ -6,13 +6,20 @@ import re
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
+import machines
 import pytest
 
 from qwen_npu_tut import cli
+from qwen_npu_tut.check import check
 from qwen_npu_tut.diagnose import LONGEST, diagnose, known, likely_cause, open_log
+from qwen_npu_tut.machine import read_machine
+from qwen_npu_tut.plan import FileProof, Step, run_plan
+from qwen_npu_tut.serve import last_words
 from qwen_npu_tut.settings import Problem, home
+from qwen_npu_tut.stacks import stack
 
 ROWS = {row.id: row for row in known()[0]}
 FAILED = sorted((Path(__file__).parent / "recorded").glob("*.log"))  # of the cpu stack, SGLang 0.5.23
@@ -88,6 +95,39 @@ CRASH, HERE, THERE = "Segmentation fault (core dumped)\n", "segmentation-fault-o
 def test_a_log_says_itself_which_engine_it_was(said, found):
     assert causes(f"{said}\n{CRASH}") == found
     assert causes(f"{said}\n{CRASH}", npu=True) == [THERE], "unless somebody knows better"
+
+
+@pytest.mark.parametrize("flags, told", [(("--device", "cpu"), "was started with a flag for one"),
+                                         (("--device", "npu"), "torch_npu is not installed"),
+                                         ((), "torch_npu is not installed")])
+def test_a_servers_last_words_are_about_its_engine(tmp_path, flags, told):
+    log, line = tmp_path / "log", ("/bin/python", "-m", "sglang.launch_server", "--port", "1", *flags)
+    log.write_text("ModuleNotFoundError: No module named 'torch_npu'\n")
+    assert told in last_words(log, line)
+
+
+@pytest.mark.parametrize("npu", [True, False, None])
+def test_a_plans_failure_is_about_its_engine(private_home, tmp_path, npu):
+    failing = (sys.executable, "-c", f"print({CRASH!r}); raise SystemExit(1)")
+    step = Step("work", "to fail", failing, FileProof(tmp_path / "never"))
+    with pytest.raises(Problem) as raised: run_plan([step], os.environ, npu=npu)
+    assert ("torch_npu" in raised.value.fix) is (npu is not False)
+
+
+@pytest.mark.parametrize("words", [("install",), ("up", "--yes")], ids=lambda words: words[0])
+def test_the_command_says_for_which_engine_it_installs(run, monkeypatch, words):
+    def refused(steps, environment, report, npu=None): raise Problem(f"For an NPU: {npu}.", "")
+    monkeypatch.setattr("qwen_npu_tut.plan.run_plan", refused)
+    assert "For an NPU: False." in "".join(run(*words, "--stack", "cpu")[1:])
+
+
+@pytest.mark.parametrize("name", ["cpu", "cann-9.0"])
+def test_a_deep_checks_failure_is_about_its_engine(name):
+    said = f"Can't open MIDR_EL1 sysfs entry\n{CRASH}"
+    machine = replace(read_machine(machines.A2.host()), probe=said)
+    found = {each.id: each for each in check(machine, stack(name)).findings}["torch" if name == "cpu" else "torch_npu"]
+    assert found.level == "block" and "crashed" in found.what
+    assert ("torch_npu" in found.fix) is (name != "cpu")
 
 
 @pytest.mark.parametrize("row, root", [(row, ROWS[root]) for row in ROWS.values() for root in row.follows if root != "*"], ids=lambda row: row.id)
@@ -195,6 +235,11 @@ def test_the_command(monkeypatch, capsys, tmp_path):
     assert set(found[0]) == {"id", "severity", "cause", "fix", "source", "line", "text"}
     code, out, _ = run(str(tmp_path / "log"))
     assert code == 0 and "set_env.sh" in out
+    (tmp_path / "crashed").write_text("Segmentation fault (core dumped)\n")
+    assert "torch_npu" in run(str(tmp_path / "crashed"))[1]
+    code, out, _ = run(str(tmp_path / "crashed"), "--stack", "cpu")
+    assert code == 0 and "Compiled code crashed" in out and "torch_npu" not in out
+    assert run(str(tmp_path / "crashed"), "--stack", "no-such-stack")[0] == 2
     (tmp_path / "fine").write_text("all is well\n")
     assert run(str(tmp_path / "fine"))[0] == 1
     assert run(str(tmp_path / "fine"), "--json")[:2] == (1, '{\n  "findings": []\n}\n')
