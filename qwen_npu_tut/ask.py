@@ -113,11 +113,15 @@ def report(out: Annotated[Path | None, typer.Option("-o", "--out", help="The fil
 
 # %% ../nbs/lib/ask.ipynb #f6d0d403
 @asking.command()
-def diagnose(file: Annotated[str, typer.Argument(help="A log of any kind and size; - reads what is piped in.")], json_: Json = False):
+def diagnose(file: Annotated[str, typer.Argument(help="A log of any kind and size; - reads what is piped in.")],
+             stack: Annotated[str | None, typer.Option("--stack", help="The version set that wrote it, where known.")] = None,
+             json_: Json = False):
     "Name the causes in a log, the root first. Exit code 1 where none is known."
     from qwen_npu_tut.diagnose import EDGE, diagnose as diagnosed, open_log
+    from qwen_npu_tut.stacks import stack as named
+    npu = named(stack).needs_npu if stack else None
     log, size = open_log(file)
-    with log: causes = diagnosed(log, size)
+    with log: causes = diagnosed(log, size, npu)
     if size > 2 * EDGE: typer.echo(f"Only the first and the last {EDGE // 1_000_000} MB were searched.", err=True)
     if json_: print_json({"findings": [each.asdict() for each in causes]})
     else:

@@ -13,7 +13,7 @@ import io
 import re
 from dataclasses import asdict, dataclass, replace
 from packaging.version import Version
-from .diagnose import diagnose
+from .diagnose import diagnose, first_error
 from .fit import SUPPORTED, changes, dies, fitting_stack, image_route, python_for
 from .host import Host
 from .launch import objections
@@ -174,7 +174,7 @@ def smi_findings(
     "Whether npu-smi answered, and what it says of health."
     smi = machine.smi
     if smi.error:
-        known = next(iter(diagnose(io.BytesIO(smi.said.encode()))), None)
+        known = next(iter(diagnose(io.BytesIO(smi.said.encode()), npu=True)), None)
         told = {"timed_out": "npu-smi did not answer in time.", "unknown_layout": "npu-smi printed a table that is not known here."}.get(smi.error)
         return [Finding("npu-smi", "warn", told or f"npu-smi failed ({smi.error}).", known.fix if known else "Try it by hand: npu-smi info", known.source if known else SMI)]
     bad = {f"{each.npu}.{each.chip or 0}": each.health for each in smi.devices if each.health != "OK"}
@@ -258,7 +258,7 @@ def deep_findings(
 ) -> list[Finding]:
     "What torch_npu, or torch where no NPU is needed, said when it was tried; nothing where it was not."
     if not machine.probe: return []
-    known = next(iter(diagnose(io.BytesIO(machine.probe.encode()))), None)
+    known = first_error(diagnose(io.BytesIO(machine.probe.encode()), npu=wanted.needs_npu))
     good, name = re.search(r"^probe ok: (.*)$", machine.probe, re.MULTILINE), "torch_npu" if wanted.needs_npu else "torch"
     return [judged(name, bool(good), f"{name} computes on {good[1]}." if good else f"{name} does not compute. {known.cause if known else ''}".strip(),
                    known.fix if known else "Read its last lines: qwen-npu check --deep --json", known.source if known else "run on this machine", "block")]

@@ -69,7 +69,7 @@ def _engine(screen: Screen, choice, yes: bool) -> None:
         for sentence in needed.beside: screen.say(f"{'':15} {sentence}")
     if wanted.needs_npu and (left or needed.disk or needed.beside): _ask(steps, needed, yes)
     with screen.stage(3, 6, "install") as told:
-        run_plan(steps, os.environ, reporter(screen))
+        run_plan(steps, os.environ, reporter(screen), wanted.needs_npu)
         told.append(f"engine whole: {len(steps)} steps read back")
 
 # %% ../nbs/lib/cli.ipynb #2bf0f35e
@@ -149,7 +149,7 @@ def install(stack: Stack = None, wheels: Wheels = None, deepep: DeepEP = False,
     steps, stop = kernels.as_written(choice.machine, choice.stack) if as_written else (kernels.installation(choice.machine, choice.stack, wheels=wheels, deepep=deepep), None)
     checking.check(choice.machine, choice.stack, walk.sizes(choice, walk.open_steps(steps)).disk).refuse()
     with screen.stage(1, 1, "install") as told:
-        run_plan(steps, os.environ, reporter(screen))
+        run_plan(steps, os.environ, reporter(screen), choice.stack.needs_npu)
         told.append(f"{len(steps)} steps read back, in {shown(home() / 'stacks' / choice.stack.name)}")
     if stop: raise stop
 

@@ -139,6 +139,7 @@ def run_step(
     environment: Mapping[str, str],    # the environment it starts from
     report: Callable[[Event], object], # told what happens
     lock: int,                         # the plan's lock: the command inherits it
+    npu: bool | None = None,           # whether the plan's stack needs an NPU, for the reason of a failure
 ) -> None:
     "Look, run, look again. `Problem` where the proof still has a gap afterwards."
     began = time.monotonic()
@@ -152,7 +153,8 @@ def run_step(
     seconds, gap = time.monotonic() - began, step.proof.gap()
     if code == 0 and not gap: return report(Event("done", step.name, seconds=seconds, log=log))
     report(Event("failed", step.name, gap, seconds, log))
-    raise Problem(f"The step {step.name!r} did not succeed (exit code {code}). {gap}", _how_to_go_on(log, begin))
+    raise Problem(f"The step {step.name!r} did not succeed (exit code {code}). {gap}",
+                  _how_to_go_on(log, begin, npu))
 
 # %% ../nbs/lib/plan.ipynb #76a2ad93
 PROGRAMS = "sudo apt-get install git cmake build-essential, or on openEuler and Kylin: sudo dnf install git cmake gcc-c++ make"
@@ -169,8 +171,8 @@ def refuse_missing(
     raise Problem(f"Programs that the plan calls are not installed: {', '.join(lacking)}. The first step that calls one: {next(iter(lacking.values()))}.", fix)
 
 # %% ../nbs/lib/plan.ipynb #3115ad47
-def _how_to_go_on(log: Path, begin: int) -> str:
-    known = likely_cause(log, begin)
+def _how_to_go_on(log: Path, begin: int, npu: bool | None) -> str:
+    known = likely_cause(log, begin, npu=npu)
     lines = [line for line in log.read_text(encoding="utf8", errors="replace").splitlines() if line.strip()][-6:]
     return "\n".join([*([known.cause, known.fix] if known else []), "Its last lines:", *(f"  {line[:200]}" for line in lines), f"The whole log: {shown(log)}. The next run goes on at this step."])
 
@@ -178,12 +180,13 @@ def run_plan(
     steps: Sequence[Step],                                      # in their order
     environment: Mapping[str, str],                             # the environment they start from
     report: Callable[[Event], object] = lambda event: None,     # told what happens
+    npu: bool | None = None,                                    # whether the stack needs an NPU
 ) -> None:
     "Carry out what is not done yet; `Problem` where a program is missing, or at the first step that does not succeed. Repeating it resumes."
     def waiting(holder: int): report(Event("waiting", text=str(holder)))
     refuse_missing(steps, environment)
     try:
         with locked(home() / "install.lock", waiting) as lock:
-            for step in steps: run_step(step, environment, report, lock)
+            for step in steps: run_step(step, environment, report, lock, npu)
     except OSError as error:
         raise Problem(f"Nothing can be written below {shown(home())}: {error.strerror}.", "Free disk space, correct the rights, or set QWEN_NPU_HOME to another folder.") from None

@@ -16,12 +16,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 from .access import hand_over_key, key_file, key_of, refuse_unsafe, with_key
-from .diagnose import likely_cause
+from .diagnose import engines_named, likely_cause
 from .download import model_folder
 from .image import container_variables, remove_container
 from .install import engine_python
@@ -127,15 +127,16 @@ def _first_token(server: Server, deadline: float) -> None:
         except (OSError, ValueError) as error: failure = error
         else: failure = "an answer without a text"
         if not server.alive or time.monotonic() > deadline:
-            raise Problem(f"The server said that it is ready, and made no token: {failure}.", last_words(server.log))
+            raise Problem(f"The server said that it is ready, and made no token: {failure}.", last_words(server.log, server.line))
         time.sleep(0.1)
 
-def last_words(log: Path | str) -> str:
-    "What a person should see of a log: the known cause, the last errors, the end."
+def last_words(log: Path | str, line: Sequence[str] = ()) -> str:
+    "What a person should see of a log: the known cause, the last errors, the end. The launch line says for which engine."
     try: lines = [line.strip() for line in Path(log).read_text(encoding="utf8", errors="replace").splitlines() if line.strip()]
     except OSError: lines = []
     errors = [line for line in lines[:-3] if re.match(r"(\[[^]]*\] )?[\w.]*(Error|Exception)\b", line)][-3:]
-    known = likely_cause(Path(log))
+    named = engines_named(" ".join(line).encode())  # a line without a device leaves it to the log
+    known = likely_cause(Path(log), npu=named.pop() if len(named) == 1 else None)
     return "\n".join([*([known.cause, known.fix] if known else []), "Its last lines:", *(f"  {line[:300]}" for line in [*errors, *lines[-3:]]), f"The whole log: {shown(log)}"])
 
 # %% ../nbs/05_serve.ipynb #7a10bc31
@@ -152,8 +153,8 @@ def wait_ready(
             alive, new = server.alive, log.read()  # in this order: what a process wrote before it ended is still read
             *lines, rest = (rest + new).split(b"\n")
             if any(reader.read(line.decode("utf8", errors="replace")) for line in lines): break
-            if not alive and not new: raise Problem(f"The server ended while it was at: {reader.phase}.", last_words(server.log))
-            if time.monotonic() > deadline: raise Problem(f"The server was not ready after {timeout:.0f} seconds; it was at: {reader.phase}.", last_words(server.log))
+            if not alive and not new: raise Problem(f"The server ended while it was at: {reader.phase}.", last_words(server.log, server.line))
+            if time.monotonic() > deadline: raise Problem(f"The server was not ready after {timeout:.0f} seconds; it was at: {reader.phase}.", last_words(server.log, server.line))
             time.sleep(0.05)
     _first_token(server, deadline)
     reader.turn("")

@@ -160,7 +160,7 @@ def fetch(
     there = to or model_folder(model)
     if not FileProof(there / MADE_OF, made_of()).gap() and proved(there).whole: return there
     steps = teaching_steps(choice)
-    run_plan(steps, os.environ, report)
+    run_plan(steps, os.environ, report, choice.stack.needs_npu)
     with Hub(steps[-1].proof.path.parent, model) as hub: return download(model, to, endpoint=hub.url, fresh=True, report=report).folder
 
 # %% ../nbs/lib/walk.ipynb #7dd138f9

@@ -2,29 +2,133 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
+import machines
 import pytest
 from patience import patient
 
 from qwen_npu_tut import cli
+from qwen_npu_tut.check import check
 from qwen_npu_tut.diagnose import LONGEST, diagnose, known, likely_cause, open_log
+from qwen_npu_tut.machine import read_machine
+from qwen_npu_tut.plan import FileProof, Step, run_plan
+from qwen_npu_tut.serve import last_words
 from qwen_npu_tut.settings import Problem, home
+from qwen_npu_tut.stacks import stack
 
 ROWS = {row.id: row for row in known()[0]}
+FAILED = sorted((Path(__file__).parent / "recorded").glob("*.log"))  # of the cpu stack, SGLang 0.5.23
+PARTS = re.compile(r"torch_npu|CANN|NNAL|HCCL|npu-smi|[Aa]scend|davinci|sgl-kernel-npu|\bdriver"
+                   r"|set_env\.sh|\bA[23]\b|910B")
 GUIDE = Path(__file__).resolve().parent.parent.parent / "shared" / "guide" / "guide.md"
 
 
-def causes(text: str) -> list[str]:
-    return [each.id for each in diagnose(io.BytesIO(text.encode()))]
+def causes(text: str, npu: bool | None = None) -> list[str]:
+    return [each.id for each in diagnose(io.BytesIO(text.encode()), npu=npu)]
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
 def test_an_example_is_told_by_its_own_row(row):
-    assert causes(f"INFO: a line before\n{row.example}\nINFO: a line after\n")[0] == row.id
+    text = f"INFO: a line before\n{row.example}\nINFO: a line after\n"
+    assert causes(text, {"npu": True, "cpu": False}.get(row.needs))[0] == row.id
+    assert row.id in causes(text)
+
+
+def named_parts(told: str) -> list[str]:
+    "Parts of an NPU that a sentence names; a flag that is to be left out names none."
+    return PARTS.findall(told.replace("--attention-backend ascend", ""))
+
+
+def test_who_speaks_for_an_engine_without_an_npu_names_none_of_its_parts():
+    told = {row.id: named_parts(f"{row.cause} {row.fix}") for row in ROWS.values() if row.needs != "npu"}
+    assert {name: parts for name, parts in told.items() if parts} == {}
+    assert {row.needs for row in ROWS.values()} == {"npu", "cpu", ""}
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS.values() if row.needs == "npu"], ids=lambda row: row.id)
+def test_what_an_npu_fails_of_explains_nothing_without_one(tmp_path, row):
+    (tmp_path / "log").write_text(f"{row.example}\n")
+    cause = likely_cause(tmp_path / "log", npu=False)
+    assert cause is None or not named_parts(f"{cause.cause} {cause.fix}")
+    found = causes(row.example, npu=False)
+    assert all(name in ROWS and ROWS[name].needs != "npu" for name in found), "nor does a code"
+
+
+def test_what_a_processor_fails_of_explains_nothing_on_an_npu():
+    text = "\n".join(row.example for row in ROWS.values())
+    assert {ROWS[name].needs for name in causes(text, npu=True) if name in ROWS} == {"npu", ""}
+
+
+@pytest.mark.parametrize("log", FAILED, ids=lambda log: log.stem)
+def test_an_engine_without_an_npu_that_failed(log):
+    "Each was made by running the cpu stack; a file's name is its cause."
+    cause, text = likely_cause(log, npu=False), log.read_bytes()
+    assert cause and cause.id == log.stem
+    for each in diagnose(io.BytesIO(text), npu=False):
+        assert not named_parts(f"{each.cause} {each.fix}"), each.id
+    if b"server_args=" in text: assert likely_cause(log).id == log.stem, "the log says what it was"
+
+
+def test_there_are_recorded_failures(): assert len(FAILED) > 8
+
+
+@pytest.mark.parametrize("said", ["MemoryError", "DefaultCPUAllocator: can't allocate memory: you tried to"
+                                  " allocate 400000000000000 bytes. Error code 12 (Cannot allocate memory)"])
+def test_memory_that_is_not_there(said):
+    assert causes(f"Traceback (most recent call last):\n{said}\n", npu=False) == ["main-memory-full"]
+
+
+CRASH, HERE, THERE = "Segmentation fault (core dumped)\n", "segmentation-fault-on-cpu", "segmentation-fault"
+
+
+@pytest.mark.parametrize("said, found", [
+    ("server_args={'model_path': '/m', 'device': 'cpu'}", [HERE]),
+    ("server_args=ServerArgs(device='npu')", [THERE]),
+    ("python -m sglang.launch_server --device=npu", [THERE]),
+    ("x = torch.zeros(4, device='cpu')", [THERE, HERE]),
+    ("server_args=ServerArgs(device='npu')\nsglang serve --device cpu", [THERE, HERE])])
+def test_a_log_says_itself_which_engine_it_was(said, found):
+    assert causes(f"{said}\n{CRASH}") == found
+    assert causes(f"{said}\n{CRASH}", npu=True) == [THERE], "unless somebody knows better"
+
+
+@pytest.mark.parametrize("flags, told", [(("--device", "cpu"), "was started with a flag for one"),
+                                         (("--device", "npu"), "torch_npu is not installed"),
+                                         ((), "torch_npu is not installed")])
+def test_a_servers_last_words_are_about_its_engine(tmp_path, flags, told):
+    log, line = tmp_path / "log", ("/bin/python", "-m", "sglang.launch_server", "--port", "1", *flags)
+    log.write_text("ModuleNotFoundError: No module named 'torch_npu'\n")
+    assert told in last_words(log, line)
+
+
+@pytest.mark.parametrize("npu", [True, False, None])
+def test_a_plans_failure_is_about_its_engine(private_home, tmp_path, npu):
+    failing = (sys.executable, "-c", f"print({CRASH!r}); raise SystemExit(1)")
+    step = Step("work", "to fail", failing, FileProof(tmp_path / "never"))
+    with pytest.raises(Problem) as raised: run_plan([step], os.environ, npu=npu)
+    assert ("torch_npu" in raised.value.fix) is (npu is not False)
+
+
+@pytest.mark.parametrize("words", [("install",), ("up", "--yes")], ids=lambda words: words[0])
+def test_the_command_says_for_which_engine_it_installs(run, monkeypatch, words):
+    def refused(steps, environment, report, npu=None): raise Problem(f"For an NPU: {npu}.", "")
+    monkeypatch.setattr("qwen_npu_tut.plan.run_plan", refused)
+    assert "For an NPU: False." in "".join(run(*words, "--stack", "cpu")[1:])
+
+
+@pytest.mark.parametrize("name", ["cpu", "cann-9.0"])
+def test_a_deep_checks_failure_is_about_its_engine(name):
+    said = f"Can't open MIDR_EL1 sysfs entry\n{CRASH}"
+    machine = replace(read_machine(machines.A2.host()), probe=said)
+    found = {each.id: each for each in check(machine, stack(name)).findings}["torch" if name == "cpu" else "torch_npu"]
+    assert found.level == "block" and "crashed" in found.what
+    assert ("torch_npu" in found.fix) is (name != "cpu")
 
 
 @pytest.mark.parametrize("row, root", [(row, ROWS[root]) for row in ROWS.values() for root in row.follows if root != "*"], ids=lambda row: row.id)
@@ -132,6 +236,11 @@ def test_the_command(monkeypatch, capsys, tmp_path):
     assert set(found[0]) == {"id", "severity", "cause", "fix", "source", "line", "text"}
     code, out, _ = run(str(tmp_path / "log"))
     assert code == 0 and "set_env.sh" in out
+    (tmp_path / "crashed").write_text("Segmentation fault (core dumped)\n")
+    assert "torch_npu" in run(str(tmp_path / "crashed"))[1]
+    code, out, _ = run(str(tmp_path / "crashed"), "--stack", "cpu")
+    assert code == 0 and "Compiled code crashed" in out and "torch_npu" not in out
+    assert run(str(tmp_path / "crashed"), "--stack", "no-such-stack")[0] == 2
     (tmp_path / "fine").write_text("all is well\n")
     assert run(str(tmp_path / "fine"))[0] == 1
     assert run(str(tmp_path / "fine"), "--json")[:2] == (1, '{\n  "findings": []\n}\n')

@@ -182,8 +182,16 @@ def test_died_at_a_phase(settings, engine, phase, monkeypatch):
 
 
 def test_a_server_that_died_says_its_known_cause(settings, engine):
-    with pytest.raises(Problem) as problem: start(settings, engine, die="imports", said="ImportError: libatb.so: cannot open shared object file: No such file or directory")
-    assert problem.value.fix.splitlines()[0].startswith("NNAL") and "set_env.sh" in problem.value.fix
+    with pytest.raises(Problem) as problem:
+        start(settings, engine, die="imports", said="SafetensorError: HeaderTooLarge")
+    assert "damaged" in problem.value.fix.splitlines()[0] and "qwen-npu verify" in problem.value.fix
+
+
+def test_no_part_of_an_npu_explains_a_server_without_one(settings, engine):
+    said = "ImportError: libhccl.so: cannot open shared object file: No such file or directory"
+    with pytest.raises(Problem) as problem: start(settings, engine, die="imports", said=said)
+    assert problem.value.fix.startswith("A shared library that the program needs")
+    assert "CANN" not in problem.value.fix
 
 
 def test_died_after_it_was_ready(settings, engine):
