@@ -6,7 +6,7 @@ PACKAGE := @PYTHON='$(PYTHON)' sh tools/environment.sh package
 DEV := @PYTHON='$(PYTHON)' sh tools/environment.sh dev
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test prove npu lab docs bench record browser clean
+.PHONY: help up down test prove arm npu lab docs bench record browser clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
@@ -25,6 +25,9 @@ test: ## every chapter, the tests, the docs and their links
 prove: ## the long proofs: fault series, fuzzing at full size
 	$(DEV)
 	@$(BIN)/python tools/run_tests.py --prove $(ARGS)
+
+arm: ## on an x86_64 Debian, as root: the same on an emulated aarch64 processor (ARGS: a command to run there instead)
+	@sh tools/arm.sh $(ARGS)
 
 npu: ## on an Ascend server: the walk and the chapters' NPU cells, as a record that may be sent
 	$(DEV)

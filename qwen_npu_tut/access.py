@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOOPBACK', 'key_file', 'hand_over_key', 'key_of', 'is_loopback', 'refuse_key', 'refuse_unsafe', 'made_key_file',
-           'with_key']
+           'takes_key', 'why_key', 'with_key']
 
 # %% ../nbs/lib/access.ipynb #b71ad029
 import ipaddress
@@ -14,7 +14,7 @@ import secrets
 from dataclasses import replace
 from pathlib import Path
 from .settings import Problem, Settings, home, write_atomic
-from .stacks import Stack
+from .stacks import Stack, holes
 
 # %% ../nbs/lib/access.ipynb #7f9a182a
 def key_file(
@@ -84,11 +84,25 @@ def made_key_file(
     "Where a key lies that was made for a server."
     return home() / "servers" / f"{record}.key"
 
+def takes_key(wanted: Stack) -> bool:
+    "Whether a stack's SGLang can be given a key that nobody sees."
+    return "--config" not in wanted.lacks
+
+def why_key(
+    settings: Settings,  # what a person chose
+    wanted: Stack,       # whose server
+) -> str:                # open address, the ids of the holes that a key closes, or nothing
+    "Why a key is made for a server that was given none."
+    if settings.api_key or not takes_key(wanted): return ""
+    if not is_loopback(settings.host): return "open address"
+    return ", ".join(each.id for each in holes(wanted) if each.key_guards)
+
 def with_key(
     settings: Settings,  # what a person chose
-) -> Settings:           # the same, with a key where others can reach the address
-    "Give an open address a key: the one that was made before, else a new one of 256 random bits."
-    if settings.api_key or is_loopback(settings.host): return settings
+    wanted: Stack,       # whose server
+) -> Settings:           # the same, with a key where one is needed
+    "Give a server the key that it needs: the one that was made before, else a new one of 256 random bits."
+    if not why_key(settings, wanted): return settings
     file = made_key_file(settings.server)
     if not file.is_file(): write_atomic(file, secrets.token_urlsafe(32) + "\n")
     return replace(settings, api_key=file.read_text(encoding="utf8").strip())

@@ -139,15 +139,18 @@ def stack_list(json_: Json = False):
 
 @stack_app.command("show")
 def stack_show(name: str, json_: Json = False):
-    "One version set: each version, how it was proved, who says so, and who says otherwise."
-    from qwen_npu_tut.stacks import stack as named
+    "One version set: each version, how it was proved, who says so, who says otherwise, and what is known against it."
+    from qwen_npu_tut.stacks import advisories, stack as named
     found = named(name)
-    if json_: return print_json(asdict(found))
+    if json_: return print_json(asdict(found) | {"advisories": [asdict(each) for each in advisories(found)]})
     typer.echo(f"{found.title}\n{found.proved}")
     for package, pin in found.pins.items():
         typer.echo(f"  {package:15} {pin.version:20} {pin.proof:9} {pin.source}")
         if pin.against: typer.echo(f"  {'':15} {'':20} {'against':9} {pin.against}")
+    for note in found.notes: typer.echo(f"  note: {note}")
+    for each in advisories(found): typer.echo(f"  {each.kind} {each.id} ({each.proof}, {each.since} to {each.until or 'today'}): {each.what} {each.fix}\n    {each.source}")
 
+# %% ../nbs/lib/ask.ipynb #2556c6ca
 @stack_app.command("verify")
 def stack_verify(name: str, json_: Json = False):
     "Resolve a set's pins for Linux aarch64 and x86_64, without installing. Exit code 1 where one cannot be had."

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CARDS', 'DOCKER_RUN', 'RIGHTS', 'CANN_BY', 'CHIP_FOLDER', 'KERNELS_SOURCE', 'NNAL_SOURCE', 'SMI', 'Finding', 'judged',
            'gigabytes', 'platform_findings', 'npu_findings', 'access_findings', 'driver_findings', 'cann_findings',
-           'cann_in_environment', 'smi_findings', 'hbm_findings', 'room_findings', 'stack_findings', 'deep_findings',
-           'Report', 'check']
+           'cann_in_environment', 'smi_findings', 'hbm_findings', 'room_findings', 'stack_findings',
+           'advisory_findings', 'deep_findings', 'Report', 'check']
 
 # %% ../nbs/01_check.ipynb #3efda0c4
 import io
@@ -16,9 +16,10 @@ from packaging.version import Version
 from .diagnose import diagnose, first_error
 from .fit import SUPPORTED, changes, dies, fitting_stack, image_route, python_for
 from .host import Host
+from .launch import objections
 from .machine import MOUNTS, Machine, pci_npus, read_machine
 from .settings import Problem, home, shown
-from .stacks import Stack, stack
+from .stacks import Stack, also_known, holes, stack
 from .versions import accepts, read_version_file, version_key
 
 # %% ../nbs/01_check.ipynb #3897a07b
@@ -239,6 +240,17 @@ def stack_findings(
     return found + [Finding(f"disputed-{package}", "warn", f"Sources disagree about {package} {pin.version}: {pin.against}.", f"Where it fails, try what the other source names: qwen-npu stack show {wanted.name}", pin.source)
                     for package, pin in wanted.pins.items() if pin.against]
 
+# %% ../nbs/01_check.ipynb #8c150b98
+def advisory_findings(
+    machine: Machine,  # its environment is judged too
+    wanted: Stack,     # the stack it is judged for
+) -> list[Finding]:
+    "The known security holes of a stack's releases, and the variables that do harm with them."
+    known = holes(wanted) + objections(wanted, [], machine.environment)
+    found = [Finding(f"advisory-{each.id}", "warn", each.what, each.fix, each.source) for each in known]
+    rest = also_known(wanted, known)
+    return found + ([Finding("advisories", "ok", rest, source="stacks.toml")] if rest else [])
+
 # %% ../nbs/01_check.ipynb #b531deee
 def deep_findings(
     machine: Machine,  # whose probe was run
@@ -293,4 +305,4 @@ def check(
         chip = [*access_findings(machine), *driver_findings(machine, wanted), *([] if wanted.image else cann_findings(machine, wanted)), *smi_findings(machine), *hbm_findings(machine, wanted.model_bytes)]
         if deep and deep[0].level == "ok": chip = [replace(each, level="warn") if each.level == "block" else each for each in chip]
         found += chip
-    return Report(machine, wanted.name, (*found, *deep, *room_findings(machine, wanted, disk_bytes), *stack_findings(machine, wanted)))
+    return Report(machine, wanted.name, (*found, *deep, *room_findings(machine, wanted, disk_bytes), *stack_findings(machine, wanted), *advisory_findings(machine, wanted)))

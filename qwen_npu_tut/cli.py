@@ -16,7 +16,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 import typer
-from .access import is_loopback, made_key_file
 from .ask import Json, Stack, asking, print_json
 from .model import sized
 from .screen import Screen, reporter
@@ -27,17 +26,23 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=N
                   help="From an Ascend server, or any Linux machine, to Qwen3 answering on an OpenAI-compatible SGLang service.")
 app.add_typer(asking)
 
-def main() -> None:
-    "The entry point of `qwen-npu`: 0 it holds, 1 it does not, 2 wrong usage, 130 Ctrl-C."
+def _ended() -> int:  # exit code
+    "Run the command and say in two sentences what went wrong, if anything did."
     as_json = "--json" in sys.argv
-    try: code = app(prog_name="qwen-npu", standalone_mode=False)
+    try: return app(prog_name="qwen-npu", standalone_mode=False) or 0
     except Problem as problem: what, fix, code = problem.what, problem.fix, problem.code
     except typer.TyperException as error: what, fix, code = error.format_message(), "qwen-npu --help lists the commands and their options.", error.exit_code
     except (KeyboardInterrupt, typer.Abort): what, fix, code = "Stopped.", "The same command goes on where this one ended.", 130
-    except BrokenPipeError: os._exit(1)  # whoever read us has gone; there is nobody to tell
-    else: sys.exit(code or 0)
     if as_json: print_json({"error": {"what": what, "fix": fix}})
     else: print(f"{what}\n{fix}", file=sys.stderr)
+    return code
+
+def main() -> None:
+    "The entry point of `qwen-npu`: 0 it holds, 1 it does not, 2 wrong usage, 130 Ctrl-C."
+    try:
+        code = _ended()
+        print(end="", flush=True)  # a short output is still in our buffer; Python would fail on it at exit
+    except BrokenPipeError: os._exit(1)  # whoever read us has gone; there is nobody to tell
     sys.exit(code)
 
 # %% ../nbs/lib/cli.ipynb #045cfe5e
@@ -84,8 +89,10 @@ def up(stack: Stack = None, model: Model = None, port: Port = None, yes: Yes = F
     _engine(screen, choice, yes)
     with screen.stage(4, 6, "download") as told: told.append(f"model whole: {shown(walk.fetch(choice, reporter(screen)))}")
     threading.Thread(target=__import__, args=["openai.resources.chat"], daemon=True).start()  # takes a second; the engine takes longer
+    environment = walk.serving_environment(choice.stack)
+    for sentence in walk.before_serving(choice, environment): screen.say(f"{'':15} {sentence}")
     with screen.stage(5, 6, "serve") as told:
-        server = serve.start(choice.settings, choice.stack, walk.serving_environment(choice.stack), reporter(screen))
+        server = serve.start(choice.settings, choice.stack, environment, reporter(screen))
         told.append(f"process {server.pid} answers as {server.name}")
     with screen.stage(6, 6, "chat") as told:
         service = endpoint_of(server)
@@ -127,14 +134,19 @@ def plan(stack: Stack = None, format: Annotated[Literal["table", "sh", "json"], 
     "The steps for this machine; touches nothing."
     from qwen_npu_tut import kernels, walk
     from qwen_npu_tut.script import script_text
+    from qwen_npu_tut.stacks import also_known, holes
     choice = walk.choose(stack=stack)
     lacking = walk.host_lacks(choice)
     steps = kernels.installation(choice.machine, choice.stack, wheels=wheels, deepep=deepep, environment={} if format == "table" or format == "json" and any(each.id == "cann" for each in lacking) else None, ask=format == "sh")
-    if format == "sh": return print(script_text(steps, f"The engine of the stack {choice.stack.name}: {choice.stack.title}"), end="")
+    known = holes(choice.stack)
+    if format == "sh": return print(script_text(steps, f"The engine of the stack {choice.stack.name}: {choice.stack.title}", known), end="")
     if format == "json": return print_json([*({"name": each.id, "reason": each.what, "fix": each.fix, "command": [], "done": False} for each in lacking), *({**step.asdict(), "done": not step.proof.gap()} for step in steps)])
     for each in lacking: typer.echo(f"{'by you':6} {each.id:22} {each.what} {each.fix}")
     for step in steps: typer.echo(f"{'to do' if step.proof.gap() else 'done':6} {step.name:22} {step.reason}")
+    for each in known: typer.echo(f"{'known':6} {each.id:22} {each.what} {each.fix}")
+    if rest := also_known(choice.stack, known): typer.echo(rest)
 
+# %% ../nbs/lib/cli.ipynb #8b04a7e7
 @app.command()
 def install(stack: Stack = None, wheels: Wheels = None, deepep: DeepEP = False,
             as_written: Annotated[bool, typer.Option("--as-written", help="The stack guide to the letter, up to the first version that is known not to fit.")] = False):
@@ -176,12 +188,17 @@ def download(model: str, to: Annotated[Path | None, typer.Option("--to", help="T
     "Fetch a model and prove it whole; resumes."
     from qwen_npu_tut import walk
     from qwen_npu_tut.model import proved
+    from qwen_npu_tut.serve import outdated
     screen = Screen(silent=json_)
     with screen.stage(1, 1, "download") as told:
         folder = walk.fetch(walk.choose(model=model), reporter(screen), to=to, endpoint=endpoint, source=source, revision=revision)
         told.append(f"model whole: {shown(folder)}")
+    for server in outdated(folder):
+        screen.say(f"The server {server.record!r} still serves the model that lay there before: "
+                   "qwen-npu stop, then qwen-npu up.")
     if json_: print_json(asdict(proved(folder)))
 
+# %% ../nbs/lib/cli.ipynb #fd60de0b
 @app.command()
 def verify(folder: Path, quick: Annotated[bool, typer.Option("--quick", help="Sizes and headers only.")] = False,
            mend: Annotated[bool, typer.Option("--repair", help="Fetch again what is bad or missing.")] = False, json_: Json = False):
@@ -206,8 +223,7 @@ def serve(stack: Stack = None, model: Model = None, port: Port = None, host: Hos
     screen, choice = Screen(silent=json_), walk.choose(**given)
     if print_: return _described(choice, given, json_)
     environment = walk.serving_environment(choice.stack)
-    if choice.settings.host and not is_loopback(choice.settings.host): screen.say(f"{choice.settings.host} is reached by others over plain http, which can be read on the way: put a reverse proxy with TLS in front. The key lies in {shown(made_key_file(choice.settings.server))}, unless you set one.")
-    for each in walk.busy_devices(choice): screen.say(f"{each.what} {each.fix}")
+    for sentence in walk.before_serving(choice, environment): screen.say(sentence)
     if foreground: return serving.foreground(choice.settings, choice.stack, environment=environment)
     with screen.stage(1, 1, "serve") as told:
         server = serving.start(choice.settings, choice.stack, environment=environment, report=reporter(screen))
@@ -231,6 +247,7 @@ def export(kind: Annotated[Literal["systemd", "compose"], typer.Argument(help="W
     choice = walk.choose(stack=stack, model=model, port=port, host=host, tensor_parallel=tp, preset=preset)
     walk.refuse_unsafe(choice.settings, choice.stack)
     text = handover.compose_file(choice) if kind == "compose" else handover.systemd_unit(choice, str(Path(sys.argv[0]).resolve()), getpass.getuser())
+    for sentence in walk.before_serving(choice, {}): typer.echo(sentence, err=True)
     if out is None: return print(text, end="")
     if out.exists(): raise Problem(f"{shown(out)} is there already.", "Name another file with -o, or move that one away.", code=2)
     try: write_atomic(out, text, 0o644)

@@ -12,13 +12,13 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from .access import hand_over_key, with_key
+from .access import hand_over_key, why_key, with_key
 from .download import model_folder
 from .image import container_line
 from .install import engine_python
 from .launch import beside_page, launch_environment, launch_line, preset_of
 from .settings import Problem, Settings, home
-from .stacks import Stack, stack
+from .stacks import Stack, advisories, stack
 from .walk import Choice
 
 # %% ../nbs/lib/handover.ipynb #472ebfd7
@@ -35,12 +35,14 @@ def described(
 ) -> dict:                                       # settings, line, environment; page where the stack is the record of one
     "What `serve` would start, as plain data."
     settings, wanted = choice.settings, served_stack(choice.stack)
+    if why := why_key(settings, wanted): settings = replace(settings, api_key="made at the start")
     preset = preset_of(settings, wanted)
     line = launch_line(settings, model_folder(settings.model), wanted, engine_python(wanted.name), model_folder(preset.draft) if preset and preset.draft else "")
     shown = {each.name: (getattr(settings, each.name), origins.get(each.name, ("", "the default"))[1]) for each in fields(Settings)}
-    if settings.api_key: shown["api_key"] = ("(not shown)", shown["api_key"][1])
+    if settings.api_key: shown["api_key"] = ("(not shown)", "made at the start: " + why if why else shown["api_key"][1])
     environment = {name: value for name, value in launch_environment(wanted, base, settings).items() if os.environ.get(name) != value}
-    found = {"settings": {name: {"value": value, "from": origin} for name, (value, origin) in shown.items()}, "line": line, "environment": environment}
+    found = {"settings": {name: {"value": value, "from": origin} for name, (value, origin) in shown.items()}, "line": line, "environment": environment,
+             "known": [{name: getattr(each, name) for name in ("id", "kind", "what", "fix", "source", "proof")} for each in advisories(wanted)]}
     return found | ({"page": [dict(zip(("flag", "page", "ours", "why"), row)) for row in beside_page(line, choice.stack)]} if choice.stack.page_line else {})
 
 # %% ../nbs/lib/handover.ipynb #9a6677f2
@@ -50,7 +52,9 @@ def as_text(found: dict) -> str:
     if "page" in found: parts += ["", "The page's stack is kept as a record; what is served is its repair, cann-8.2."]
     if "page" in found: parts += ["", "The page's line beside ours:", *(f"  {row['flag']:20} {row['page']:28} {row['ours']}\n  {'':20} {row['why']}" for row in found["page"])]
     parts += ["", "The line:", "  " + shlex.join(found["line"]).replace(" --", " \\\n    --"), "", "What its environment has beside this one:"]
-    return "\n".join([*parts, *(f"  {name}={value}" for name, value in found["environment"].items())])
+    parts += [f"  {name}={value}" for name, value in found["environment"].items()]
+    if found["known"]: parts += ["", "What is known against its releases:"]
+    return "\n".join([*parts, *(f"  {each['id']} ({each['kind']}, {each['proof']}): {each['what']}\n  {'':4}{each['fix']}" for each in found["known"])])
 
 # %% ../nbs/lib/handover.ipynb #b8b3f5b6
 UNIT = """[Unit]
@@ -100,7 +104,7 @@ def compose_file(
     choice: Choice,  # a machine with a card, and a stack that is an image
 ) -> str:            # a compose file (compose-spec.io)
     "The service of an image, for `docker compose up`. `Problem` where the stack is none."
-    wanted, settings = choice.stack, with_key(choice.settings)
+    wanted, settings = choice.stack, with_key(choice.settings, choice.stack)
     if not wanted.image: raise Problem(f"The stack {wanted.name} is no image.", f"Name one: --stack {wanted.name}-image. For an installed engine: qwen-npu export systemd" if wanted.images else "For an installed engine: qwen-npu export systemd", code=2)
     settings = replace(settings, server=f"{settings.server}-compose")  # a key file of its own: a running server's is not touched, and `stop` leaves this one
     folder, words = model_folder(settings.model), container_line(choice.machine, wanted)

@@ -137,9 +137,12 @@ def archive_steps(
         *(deepep_steps(machine, wanted, folder, {}) if deepep else []),
     ]
 
-# %% ../nbs/03_kernels.ipynb #fcc3ef94
-SWAP = "import subprocess, sys; subprocess.run([sys.executable, '-m', 'pip', 'uninstall', '-y', 'triton', 'triton-ascend']); sys.exit(subprocess.run(sys.argv[1:]).returncode)"
+# %% ../nbs/03_kernels.ipynb #82d06ef0
+SWAP = ("import subprocess, sys; subprocess.run([sys.executable, '-m', 'pip', 'uninstall', '-y', 'triton', 'triton-ascend']); "
+        "cut = sys.argv.index('--or') if '--or' in sys.argv else len(sys.argv); ways = [each for each in (sys.argv[1:cut], sys.argv[cut + 1:]) if each]; "
+        "sys.exit(not any(subprocess.run(each).returncode == 0 for each in ways))")
 
+# %% ../nbs/03_kernels.ipynb #fcc3ef94
 def npu_steps(
     machine: Machine,            # what was found
     wanted: Stack,               # an NPU stack
@@ -156,7 +159,8 @@ def npu_steps(
     index = ("--extra-index-url", wanted.indexes["triton"]) if "triton" in wanted.indexes else ()
     file, extra = wanted.npu_file
     meant, read = sglang / "python" / file, sglang / "python" / "pyproject.toml"
-    triton = {"triton-ascend": wanted.version("triton-ascend")}
+    triton = {"triton-ascend": "" if wanted.triton_wheel else wanted.version("triton-ascend")}
+    other = ("--or", *pip_install(name, "--no-deps", wanted.triton_wheel.format(architecture=machine.architecture))) if wanted.triton_wheel and not wheels else ()
     return [
         *([kernels_step(machine, wanted, wheels, environment), *(deepep_steps(machine, wanted, wheels, environment) if deepep else [])] if wheels and any(wheels.glob("sgl_kernel_npu*.whl"))
           else archive_steps(machine, wanted, deepep) if wanted.kernel_archive else build_steps(machine, wanted, environment, deepep)),
@@ -165,7 +169,7 @@ def npu_steps(
         Step("sglang", "Under the constraints, so that pip cannot trade torch, torch_npu and numpy for others.", pip_install(name, *held, "-e", f"{sglang / 'python'}[{extra}]"),
              PackagesProof(site, {"sglang": "", **pins}), "pip install -e python[srt_npu]", environment),
         Step("triton-ascend", "SGLang imports triton; the ordinary one, which some package brings along on x86_64, lies in the same folder and has to go first.",
-             (str(engine_python(name)), "-c", SWAP, *pip_install(name, *held, *index, "triton-ascend")), PackagesProof(site, {**triton, **pins, "sglang": "", "sgl-kernel-npu": ""}, ("triton",)), environment=environment),
+             (str(engine_python(name)), "-c", SWAP, *pip_install(name, *held, *index, "triton-ascend"), *other), PackagesProof(site, {**triton, **pins, "sglang": "", "sgl-kernel-npu": ""}, ("triton",)), environment=environment),
     ]
 
 # %% ../nbs/03_kernels.ipynb #2c7a0b10

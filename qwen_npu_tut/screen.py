@@ -67,7 +67,7 @@ def reporter(
     def report(event: object) -> None:
         kind = getattr(event, "kind", "")
         if kind == "waiting": screen.say(f"{'':15} another run is at work (process {event.text}); waiting for it to end")
-        elif kind == "replacing": screen.say(f"{'':15} {event.file} is not what it should be; it is fetched again")
+        elif kind == "replacing": screen.say(f"{'':15} {event.file} is not what the hub lists; it is fetched again")
         elif kind == "retrying": screen.say(f"{'':15} {event.text} Trying again.")
         elif kind in ("done", "failed"): screen.say(f"{'':15} {event.step}: {kind}  {event.seconds:.1f} s")
         else: _now(screen, running_line(event))

@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from .plan import CommandProof, FileProof, PackagesProof, Step
+from .stacks import Advisory
 
 # %% ../nbs/lib/script.ipynb #cd860a0a
 READ_BACK = ('import sys; from importlib.metadata import distributions; '
@@ -42,7 +43,7 @@ def _with(environment: Mapping[str, str], command: str) -> str:
 # %% ../nbs/lib/script.ipynb #4af9130b
 HEAD = """#!/usr/bin/env bash
 # shellcheck disable=SC2016
-# {title}
+# {title}{known}
 # Steps that are done are skipped; after an error, mend it and run the script again.
 # Values stand in single quotes on purpose: nothing in them shall be expanded.
 set -euo pipefail
@@ -63,9 +64,11 @@ fi
 def script_text(
     steps: Sequence[Step],  # a plan
     title: str,             # what it makes
+    known: Sequence[Advisory] = (),  # what is known against its releases
 ) -> str:                   # a bash script
     "A plan as a commented script that can be run again and again."
-    parts = [HEAD.format(title=_comment(title))]
+    told = "".join(f"\n# Known: {_comment(f'{each.id}: {each.what} {each.fix}')}" for each in known)
+    parts = [HEAD.format(title=_comment(title), known=told)]
     for place, step in enumerate(steps, 1):
         command = _with(step.environment, shlex.join(step.command))
         if step.folder: command = f"( cd {shlex.quote(str(step.folder))} && {command} )"

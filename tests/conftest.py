@@ -2,16 +2,30 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from patience import SLOW, patient
 
 ROOT = Path(__file__).resolve().parent.parent
 SCREENSHOTS = ROOT / "tests/screenshots"
 sys.path.insert(0, str(ROOT / "tools"))  # tests of the tools import them by name
+# A shell starts a background job with SIGINT ignored, and so would be every process that a test
+# means to stop by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config, items):
+    "Each test's time limit (pytest-timeout), longer on a slow machine."
+    if SLOW == 1: return
+    usual = float(config.getoption("timeout") or config.getini("timeout") or 0)  # 0: no limit
+    for item in items:
+        own = item.get_closest_marker("timeout")
+        item.add_marker(pytest.mark.timeout(patient(own.args[0] if own else usual)), append=False)
 
 
 @pytest.fixture
@@ -54,7 +68,7 @@ def serving(tmp_path, private_home):
         with open(log, "wb") as out:
             process = subprocess.Popen(line, stdout=out, stderr=out, env={**os.environ, **variables, "FAKE_ENGINE": json.dumps({"seconds": 0.01, "children": 0, **faults})})
         running.append(process)
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + patient(15)
         while READY not in log.read_text(errors="replace"):
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.02)

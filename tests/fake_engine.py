@@ -13,6 +13,8 @@ The environment variable FAKE_ENGINE holds JSON that makes it misbehave:
     cut          the stream ends, as a killed server's does, after so many pieces
     crumbs       true: a stream is sent byte by byte, so that letters arrive in halves
     collect      true: all of a stream is sent at once, as a proxy that buffers does
+    says         what /get_server_info tells, beside the flags
+    fatal        true: a request with a schema or a tool ends it
 """
 import json
 import os
@@ -38,7 +40,8 @@ def say(text: str) -> None:
 
 def said_later(log: str, text: str, seconds: float = 15) -> bool:
     "Whether a stand-in says something within this time."
-    deadline = time.monotonic() + seconds
+    from patience import patient  # here, because the stand-in runs without its neighbours
+    deadline = time.monotonic() + patient(seconds)
     while not (found := text in open(log, encoding="utf8").read()) and time.monotonic() < deadline: time.sleep(0.05)
     return found
 
@@ -77,6 +80,7 @@ class Answers(BaseHTTPRequestHandler):
         name = self.flags["--served-model-name"]
         if self.path == "/health": return self.send({})
         if self.refused(): return None
+        if self.path == "/get_server_info": return self.send(self.faults.get("says", {}))
         if self.path == "/v1/models": return self.send({"object": "list", "data": [{"id": name, "object": "model", "owned_by": "sglang", "root": name}]})
         return self.send({"detail": "Method Not Allowed"}, 405)
 
@@ -85,6 +89,7 @@ class Answers(BaseHTTPRequestHandler):
         if self.faults.get("silent"): return time.sleep(600)
         if self.refused(): return None
         if self.path == "/generate": return self.send({"text": "1", "meta_info": {}})
+        if self.faults.get("fatal") and (body.get("response_format") or body.get("tools") and body.get("tool_choice") != "none"): os._exit(9)
         if self.path != "/v1/chat/completions": return self.send({"detail": "Not Found"}, 404)
         return self.stream(body) if body.get("stream") else self.send(self.whole(body))
 

@@ -8,6 +8,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+from patience import patient
+
 from qwen_npu_tut.processes import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,9 +33,9 @@ RUN_ALL = """async () => {
 
 def wait_until_up(url: str, process: subprocess.Popen, log: Path, seconds: float = 60):
     "Wait for JupyterLab to answer; its log is the message when it does not."
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patient(seconds)
     while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError): return urllib.request.urlopen(f"{url}/api/status", timeout=2).read()
+        with contextlib.suppress(OSError): return urllib.request.urlopen(f"{url}/api/status", timeout=patient(2)).read()
         time.sleep(.2)
     raise RuntimeError(log.read_text())
 
@@ -57,14 +59,14 @@ def jupyterlab(folder: Path, **more: str):
         yield url
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(patient(20))
 
 
 @contextlib.contextmanager
 def run_whole(browser, lab_url: str, chapter: str, seconds: int, width: int = 1300):
     "A chapter after all its cells have ended without an error: the page, how it ran, and its outputs."
     page = browser.new_page(viewport={"width": width, "height": 1000})
-    page.set_default_timeout(seconds * 1000)
+    page.set_default_timeout(patient(seconds) * 1000)
     try:
         page.goto(f"{lab_url}/lab/tree/{chapter}?reset")
         page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell").first.wait_for()

@@ -1,8 +1,10 @@
 "What can happen to a download, and what has to be true afterwards; test_download.py takes the fast cases, prove_download.py the slow ones."
 
+import threading
 import time
 
 import pytest
+from patience import patient
 
 from qwen_npu_tut import download as module
 from qwen_npu_tut.download import download, model_folder
@@ -33,6 +35,21 @@ class Hangs(Fault):
 
     def answer(self, path):
         if self.strikes(path): time.sleep(self.seconds)
+
+
+class Held(Fault):
+    "Stops in the middle of the weights until `go` is set."
+
+    def __init__(self, after):
+        super().__init__("*.safetensors")
+        self.after, self.go = after, threading.Event()
+
+    def stream(self, path, start, blocks):
+        sent = 0
+        for block in blocks:
+            if self.strikes(path) and sent >= self.after: self.go.wait(patient(60))
+            sent += len(block)
+            yield block
 
 
 class Reset(Fault):

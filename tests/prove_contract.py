@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import httpx
 import pytest
+from patience import patient
 
 from qwen_npu_tut import serve
 from qwen_npu_tut.call import Endpoint
@@ -41,7 +42,7 @@ def transformers_serve(tmp_path_factory):
     line = [str(folder / "env/bin/transformers"), "serve", str(model), "--device", "cpu", "--host", "127.0.0.1", "--port", str(port)]
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(line, stdout=log, stderr=log, start_new_session=True, env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(folder / "hub"), "CUDA_VISIBLE_DEVICES": ""})
-    born, deadline = birth(process.pid), time.monotonic() + 180
+    born, deadline = birth(process.pid), time.monotonic() + patient(180)
     try:
         while True:
             try:

@@ -11,6 +11,7 @@ import time
 
 import pytest
 from outcomes import FIRST, MODEL, SECOND, Hangs, broken, contents, fails, sent_weights, weights, whole
+from patience import patient
 
 from qwen_npu_tut import download as module
 from qwen_npu_tut.download import download, model_folder
@@ -44,7 +45,7 @@ def process(hub, **environment):
 
 
 def until(what, seconds=30):
-    end = time.monotonic() + seconds
+    end = time.monotonic() + patient(seconds)
     while not what():
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.005)
@@ -104,7 +105,7 @@ def test_a_file_may_take_longer_than_the_clients_limit(large):
     "FileDownloadError at the limit, although half the file is there; here four seconds stand for its hour."
     with Hub(large, MODEL, Slow(0.05)) as hub:
         going = process(hub, MODELSCOPE_DOWNLOAD_TOTAL_TIMEOUT="4")
-        output, _ = going.communicate(timeout=120)
+        output, _ = going.communicate(timeout=patient(120))
         assert going.returncode == 0 and "retrying" in output and "is whole" in output
     assert sent_weights(hub) < 1.1 * weights(large) and contents(model_folder(MODEL)) == contents(large)
 
@@ -114,7 +115,7 @@ def test_two_at_once_whatever_the_clients_lock_does(large, environment):
     "Lock times out: the second fails. Lock off: three times the bytes, and in the generation before 14 of 15 files wrong: S."
     with Hub(large, MODEL, Slow(0.02)) as hub:
         both = [process(hub, **environment) for _ in range(2)]
-        outputs = [each.communicate(timeout=120)[0] for each in both]
+        outputs = [each.communicate(timeout=patient(120))[0] for each in both]
     assert [each.returncode for each in both] == [0, 0] and sum("waiting" in output for output in outputs) == 1
     assert sent_weights(hub) == weights(large) and contents(model_folder(MODEL)) == contents(large)
 
@@ -132,7 +133,7 @@ def test_ranges_killed_and_gone_on_without_leave_nothing(large, house):
     with Hub(large, MODEL) as hub: whole(hub)
     with Hub(large, MODEL) as hub:
         again = process(hub, **ranges)
-        assert "is whole" in again.communicate(timeout=60)[0] and not hub.sent
+        assert "is whole" in again.communicate(timeout=patient(60))[0] and not hub.sent
 
 
 @BOTH
@@ -142,7 +143,7 @@ def test_killed_over_and_over(large, speaks):
         with Hub(large, MODEL, Slow(0.03), speaks) as hub:
             going = process(hub)
             threading.Timer(seconds, going.send_signal, [signal.SIGKILL]).start()
-            going.communicate(timeout=60)
+            going.communicate(timeout=patient(60))
         broken(hub)
     held = sum(file.stat().st_size for file in model_folder(MODEL).glob("model-0000*"))
     with Hub(large, MODEL, speaks=speaks) as hub: whole(hub)
@@ -158,7 +159,7 @@ def test_a_hub_that_goes_away_for_a_while(large):
     hub.fault = Cut(0, times=None)
     time.sleep(45)
     hub.fault = Fault()
-    output, _ = going.communicate(timeout=120)
+    output, _ = going.communicate(timeout=patient(120))
     hub.__exit__()
     assert going.returncode == 0 and "is whole" in output and port
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import openai
 import psutil
 import pytest
+from patience import patient
 
 from qwen_npu_tut.access import key_of
 from qwen_npu_tut.call import chat_body, endpoint_of
@@ -63,7 +64,7 @@ def test_behind_the_router(live_server):
     key = key_of(live_server.record)
     if key: line += ["--api-key", key]  # the test server's own, of no use to anybody
     router = subprocess.Popen(line, env=launch_environment(stack("cpu"), os.environ), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    born, deadline = birth(router.pid), time.monotonic() + 120
+    born, deadline = birth(router.pid), time.monotonic() + patient(120)
     routed = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=key or "EMPTY", max_retries=0, http_client=openai.DefaultHttpxClient(trust_env=False))
     try:
         while not answers(routed):

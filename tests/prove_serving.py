@@ -18,6 +18,7 @@ import machines
 import openai
 import psutil
 import pytest
+from patience import patient
 
 from qwen_npu_tut import handover, serve
 from qwen_npu_tut.access import key_file, made_key_file
@@ -117,7 +118,7 @@ def answers(openai_client) -> bool:
 
 
 def wait_for(question, seconds: float, processes=()) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patient(seconds)
     while not question():
         assert time.monotonic() < deadline and all(each.poll() is None for each in processes), "it did not come up"
         time.sleep(0.2)
@@ -157,7 +158,7 @@ def test_an_open_address_is_guarded_by_a_key_that_was_made():
 
 def status_of(url: str) -> int:
     import httpx
-    return httpx.get(url, trust_env=False, timeout=60).status_code
+    return httpx.get(url, trust_env=False, timeout=patient(60)).status_code
 
 
 @pytest.mark.parametrize("who", ["launcher", "scheduler", "detokenizer"])
@@ -210,7 +211,7 @@ def test_the_unit_is_sound_and_its_line_serves(tmp_path):
     try: assert any(serve.READY in each for each in process.stdout)
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=patient(30))
     assert process.returncode in (0, -signal.SIGTERM)
 
 

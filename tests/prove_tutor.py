@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from patience import patient
 from qwen_npu_tut.install import engine_python
 from qwen_npu_tut.tutor import data_folder
 
@@ -46,7 +47,7 @@ def engine(tmp_path_factory):
 
     def run(*arguments: str, seconds: int = 3600) -> str:
         done = subprocess.run([str(python), "-W", "ignore", *arguments], env={**os.environ, "PYTHONPATH": path, "OMP_WAIT_POLICY": "PASSIVE"},
-                              capture_output=True, text=True, timeout=seconds)
+                              capture_output=True, text=True, timeout=patient(seconds))
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
     return run

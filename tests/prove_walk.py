@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from patience import patient
 
 COMMAND = str(Path(sys.executable).with_name("qwen-npu"))
 
@@ -44,7 +45,7 @@ def launchers(environment: dict) -> list[int]:
 
 def test_killed_at_random_moments_it_still_arrives(walk_home):
     chance, kills, code = random.Random(1), 0, None
-    deadline = time.monotonic() + 2400
+    deadline = time.monotonic() + patient(2400)
     while time.monotonic() < deadline:
         up = subprocess.Popen([COMMAND, "up", "--yes"], env=walk_home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
         patience = chance.uniform(0.5, 6) if kills < 12 else None

@@ -1,6 +1,7 @@
 "Chapters in a real JupyterLab, against the running service: all cells, no error, a streamed reply. The others are in prove_browser.py."
 import pytest
 from lab import jupyterlab, run_whole
+from patience import patient
 
 CLOSING = "the walk is complete"  # what the last chapter's last cell prints
 
@@ -19,7 +20,7 @@ def test_a_chapter_runs_to_its_end(browser, live_server, lab_url, screenshots, c
     with run_whole(browser, lab_url, chapter, 150) as (page, _, _):
         page.evaluate("""text => { const n = window.jupyterapp.shell.currentWidget.content
             n.activeCellIndex = n.widgets.findLastIndex(cell => JSON.stringify(cell.model.outputs?.toJSON() ?? []).includes(text)); n.scrollToItem(n.activeCellIndex) }""", shown)
-        page.get_by_text(shown, exact=False).last.wait_for(timeout=30_000)
+        page.get_by_text(shown, exact=False).last.wait_for(timeout=patient(30_000))
         page.screenshot(path=screenshots / f"jupyterlab-{chapter.partition('.')[0]}.png")
 
 
@@ -29,5 +30,5 @@ def test_the_call_chapter(browser, live_server, lab_url, screenshots):
         assert any(CLOSING in "".join(output.get("text", "")) for output in outputs), f"no cell printed {CLOSING!r}"
         assert run["growing"] > 2, "no reply was seen growing"
         page.evaluate("() => { const n = window.jupyterapp.shell.currentWidget.content; n.activeCellIndex = n.widgets.length - 1; n.scrollToItem(n.activeCellIndex) }")
-        page.get_by_text(CLOSING, exact=False).last.wait_for(timeout=30_000)
+        page.get_by_text(CLOSING, exact=False).last.wait_for(timeout=patient(30_000))
         page.screenshot(path=screenshots / "jupyterlab-call.png")

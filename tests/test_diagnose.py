@@ -11,6 +11,7 @@ from pathlib import Path
 
 import machines
 import pytest
+from patience import patient
 
 from qwen_npu_tut import cli
 from qwen_npu_tut.check import check
@@ -193,7 +194,7 @@ def test_escapes_carriage_returns_and_broken_letters(text):
 
 
 def command(*words, **more) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-c", "from qwen_npu_tut.cli import main; main()", "diagnose", *words], capture_output=True, timeout=60, **more)
+    return subprocess.run([sys.executable, "-c", "from qwen_npu_tut.cli import main; main()", "diagnose", *words], capture_output=True, timeout=patient(60), **more)
 
 
 @pytest.mark.parametrize("make, said", [(lambda path: path.mkdir(), "is a folder"), (lambda path: path.touch(), "is empty"), (lambda path: path.write_bytes(os.urandom(100_000)), "is no text"),

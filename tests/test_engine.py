@@ -1,13 +1,30 @@
 "The real engine behind the running service: what its list of packages has to be able to do, beside what chapter 06 shows."
 import json
+import os
 import re
+import subprocess
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from patience import patient
 
 from qwen_npu_tut.call import chat_body, endpoint_of
+from qwen_npu_tut.install import engine_python
+
+ROOT = Path(__file__).resolve().parent.parent
+# What each process of a server does before it loads a model, on a processor that calls itself ARM's.
+START_ON_ARM = """
+import platform
+platform.machine = lambda: "aarch64"
+from sglang.srt.plugins import load_plugins
+import sglang.srt.distributed.bootstrap as bootstrap
+load_plugins()
+bootstrap._init_cpu_threads_env(local_omp_cpuid="0,1")
+print("started")
+"""
 
 pytestmark = pytest.mark.server
 
@@ -25,7 +42,7 @@ def ask(live_server):
 
 def read(url: str) -> str:
     "A page of the service, without a proxy."
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=30) as answer: return answer.read().decode()
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=patient(30)) as answer: return answer.read().decode()
 
 
 def running_requests(server) -> float:
@@ -65,7 +82,7 @@ def test_the_question_decides_and_not_the_company(ask):
 def test_a_reader_that_goes_away_frees_its_place(ask):
     stream = ask("你好！", stream=True, max_tokens=20_000, extra_body={"ignore_eos": True, "chat_template_kwargs": {"enable_thinking": False}})
     next(iter(stream))
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + patient(30)
     while running_requests(ask.server) == 0 and time.monotonic() < deadline: time.sleep(0.1)
     assert running_requests(ask.server) == 1
     stream.close()
@@ -79,3 +96,12 @@ def test_health_and_metrics(ask):
     ask("Hello!")
     def tokens(text): return float(re.search(r"^sglang:generation_tokens_total\{[^}]*\} (\S+)$", text, re.M)[1])
     assert tokens(read(f"{ask.server.url}/metrics")) > tokens(before)
+
+
+def test_it_starts_where_the_processor_is_an_arm():
+    "SGLang 0.5.23 calls kernels there that PyPI has not: the AttributeError that lib/cpu_platform tells of."
+    python = engine_python("cpu")
+    if not python.exists(): pytest.skip("the engine is not installed")
+    here = {"SGLANG_PLATFORM": "qwen_npu_cpu", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}  # this checkout's module
+    done = subprocess.run([python, "-W", "ignore", "-c", START_ON_ARM], env={**os.environ, **here}, cwd=ROOT.anchor, capture_output=True, text=True, timeout=patient(300))
+    assert done.returncode == 0 and done.stdout.splitlines()[-1:] == ["started"], done.stderr[-2000:]

@@ -7,6 +7,7 @@ from http.client import HTTPConnection, IncompleteRead
 from urllib.parse import quote
 
 import pytest
+from patience import patient
 
 from qwen_npu_tut.faults import Corrupt, Cut, Fault
 from qwen_npu_tut.hub import Hub, byte_range, listing, served, small_model
@@ -21,7 +22,7 @@ def folder(tmp_path): return small_model(tmp_path / "model", size=1000)
 
 def ask(hub, path, method="GET", **headers):
     "Status, headers and body of one request, path sent as it is."
-    connection = HTTPConnection("127.0.0.1", int(hub.url.rsplit(":", 1)[1]), timeout=5)
+    connection = HTTPConnection("127.0.0.1", int(hub.url.rsplit(":", 1)[1]), timeout=patient(5))
     try:
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()

@@ -5,14 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import machines
 import pytest
 from standins import TORCH
-from test_serve import settings  # noqa: F401  a fixture is used by its name
+from test_script import SHELLCHECK, needs_shellcheck
+from test_serve import settings, until  # noqa: F401  a fixture is used by its name
 
 from qwen_npu_tut import kernels, serve
 from qwen_npu_tut.access import key_of
@@ -95,9 +95,7 @@ def test_a_server_in_a_container(docker, started, private_home):
 def test_a_client_that_was_killed_leaves_nothing(docker, started):
     server = started()
     os.kill(server.pid, signal.SIGKILL)
-    for _ in range(100):
-        if not server.alive: break
-        time.sleep(0.05)
+    until(lambda: not server.alive)
     assert containers(docker) == [container_name("tested")]  # docker would go on serving
     assert serve.status("tested")["state"] == "dead"
     again = started()  # the old one is removed by its name
@@ -119,9 +117,10 @@ def test_without_docker_nothing_is_begun(private_home, monkeypatch, tmp_path):
     assert not (private_home / "stacks").exists()
 
 
+@needs_shellcheck
 def test_the_interpreter_is_a_sound_shell_script(docker, tmp_path):
     install()
-    assert subprocess.run([Path(sys.executable).with_name("shellcheck"), "--severity=warning", engine_python(IMAGE.name)]).returncode == 0
+    assert subprocess.run([SHELLCHECK, "--severity=warning", engine_python(IMAGE.name)]).returncode == 0
 
 
 def test_up_from_first_to_last(docker, run, monkeypatch, tmp_path):

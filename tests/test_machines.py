@@ -20,8 +20,8 @@ def judge(host, machine: Simulated):
 
 
 def levels(report, level: str) -> set[str]:
-    "Findings of a level; that sources disagree about a version is said of every machine that a set fits."
-    return {each.id for each in report.findings if each.level == level and not each.id.startswith("disputed-")}
+    "Findings of a level; that sources disagree about a version, and what is known against a release, is said of every machine that a set fits."
+    return {each.id for each in report.findings if each.level == level and not each.id.startswith(("disputed-", "advisory-"))}
 
 
 @each_machine

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import patient
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL = getattr(sys, "_base_executable", None) or sys.executable
@@ -91,7 +92,7 @@ def test_help_needs_no_python(project, tools_path):
 
 def test_killed_then_made_by_two_at_once(project):
     killed = subprocess.Popen(environment(project), stdout=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + patient(60)
     while not (project / ".venv/.making").exists() and time.monotonic() < deadline: time.sleep(.02)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
@@ -108,3 +109,32 @@ def test_killed_then_made_by_two_at_once(project):
 def test_wrong_usage(project):
     done = subprocess.run(environment(project, "everything"), capture_output=True, text=True)
     assert done.returncode == 2 and "usage" in done.stderr
+
+
+# SIGINT ignored, as a shell starts a background job
+IN_BACKGROUND = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable]
+ASLEEP = "import time; print('asleep', flush=True); time.sleep(60)"
+STAGES = """
+import sys
+import run_tests
+stage = run_tests.Stage("sleep", "a minute", [sys.executable, "-c", sys.argv.pop()])
+run_tests.stages, run_tests.proofs = lambda: [stage], list
+sys.exit(run_tests.main())
+"""
+
+
+def test_ctrl_c_reaches_what_the_tests_start_in_the_background():
+    one = "tests/test_plan.py::test_control_c_ends_the_step_too"
+    pytest_in_background = [*IN_BACKGROUND, "-m", "pytest", "-q", "-p", "no:cacheprovider", one]
+    done = subprocess.run(pytest_in_background, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_ctrl_c_ends_the_stages_in_the_background():
+    "The stage ends by the signal itself; it would be killed only ten seconds later."
+    with subprocess.Popen([*IN_BACKGROUND, "-c", STAGES, ASLEEP], cwd=ROOT / "tools", text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as stages:
+        assert "asleep\n" in stages.stdout
+        stages.send_signal(signal.SIGINT)
+        try: assert (stages.wait(8), stages.stderr.read()) == (130, "\nStopped.\n")
+        finally: stages.kill()

@@ -11,6 +11,7 @@ import nbformat
 import pytest
 from fake_engine import said_later
 from lab import RUN_ALL, jupyterlab
+from patience import patient
 
 pytestmark = [pytest.mark.browser, pytest.mark.server]
 HALF = {"width": 700, "height": 1000}
@@ -39,10 +40,10 @@ class Shown:
 
     def __init__(self, browser, lab: tuple[str, Path], before: str = ""):
         from playwright.sync_api import expect
-        expect.set_options(timeout=60_000)
+        expect.set_options(timeout=patient(60_000))
         self.expect, (lab_url, folder) = expect, lab
         self.page = browser.new_page(viewport={"width": 1300, "height": 1000}, permissions=["clipboard-read", "clipboard-write"])
-        self.page.set_default_timeout(60_000)
+        self.page.set_default_timeout(patient(60_000))
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in (f"import os\nfrom qwen_npu_tut.console import console\n{before}", "console()")])
         notebook.metadata.kernelspec = {"display_name": "python3", "language": "python", "name": "python3"}
         nbformat.write(notebook, folder / "nbs/panel.ipynb")
@@ -65,7 +66,7 @@ class Shown:
 
     def press(self, name: str): self.page.locator(".jp-OutputArea button:visible", has_text=re.compile(f"^{name}$")).click()
 
-    def see(self, text: str, seconds: float = 60): self.page.locator(".jp-OutputArea .qwen:visible", has_text=text).last.wait_for(timeout=seconds * 1000)
+    def see(self, text: str, seconds: float = 60): self.page.locator(".jp-OutputArea .qwen:visible", has_text=text).last.wait_for(timeout=patient(seconds) * 1000)
 
     def say(self, text: str):
         self.page.locator(".jp-OutputArea textarea[placeholder]:visible").fill(text)

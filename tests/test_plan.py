@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from patience import patient
 
 from qwen_npu_tut.install import read_lock
 from qwen_npu_tut.plan import Event, FileProof, PackagesProof, Step, run_plan
@@ -42,7 +43,7 @@ def test_killed_between_two_instructions_and_finished_by_the_next_run(private_ho
     assert not (tmp_path / "result").exists()
     for child in children: child.kill()  # what the killed run left at work would take its minute; that it is waited for is tested below
     second = runner(tmp_path / "result", 0)
-    assert second.wait(30) == 0 and (tmp_path / "result").read_text() == "done"
+    assert second.wait(patient(30)) == 0 and (tmp_path / "result").read_text() == "done"
 
 
 def test_a_step_that_outlives_its_killed_run_is_waited_for(private_home, tmp_path):
@@ -51,13 +52,13 @@ def test_a_step_that_outlives_its_killed_run_is_waited_for(private_home, tmp_pat
     first.send_signal(signal.SIGKILL)
     first.wait()
     second = runner(tmp_path / "result", 0)
-    said = second.communicate(timeout=30)[0]
+    said = second.communicate(timeout=patient(30))[0]
     assert "waiting" in said and "skipped" in said, said  # the orphan did the work, nobody did it twice
 
 
 def test_two_at_once_do_the_work_once(private_home, tmp_path):
     both = [runner(tmp_path / "result", 0.5) for _ in range(2)]
-    said = "".join(each.communicate(timeout=30)[0] for each in both)
+    said = "".join(each.communicate(timeout=patient(30))[0] for each in both)
     assert [each.returncode for each in both] == [0, 0]
     assert said.count("begun") == 1 and said.count("waiting") == 1 and said.count("skipped") == 1
 
@@ -67,8 +68,8 @@ def test_control_c_ends_the_step_too(private_home, tmp_path):
     wait_for(first, "at work")
     children = psutil.Process(first.pid).children(recursive=True)
     first.send_signal(signal.SIGINT)
-    assert first.wait(10) != 0
-    assert children and psutil.wait_procs(children, timeout=5)[1] == []
+    assert first.wait(patient(10)) != 0
+    assert children and psutil.wait_procs(children, timeout=patient(5))[1] == []
 
 
 def test_packages_of_an_interrupted_pip_are_cleared_away(private_home, tmp_path):

@@ -11,9 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from patience import patient
 
 from qwen_npu_tut import serve
 from qwen_npu_tut.access import key_file
+from qwen_npu_tut.model import Record, keep, listed
 from qwen_npu_tut.processes import birth, session_of
 from qwen_npu_tut.settings import Problem, Settings
 from qwen_npu_tut.stacks import stack
@@ -83,6 +85,26 @@ def test_twice_is_the_same_server(settings, engine):
     assert first.alive
 
 
+def test_a_server_whose_model_was_replaced_is_named(settings, engine):
+    folder = Path(settings.model)
+
+    def downloaded(config: str) -> None:
+        (folder / "config.json").write_text(config)
+        keep(Record("owner/name", str(folder.resolve()), "a hub", "main", listed(folder)))
+
+    downloaded("{}")
+    first = start(settings, engine)
+    assert serve.outdated(folder) == [] and start(settings, engine) == first
+    downloaded('{"another": "model"}')
+    assert serve.outdated(folder) == [first]
+    with pytest.raises(Problem, match="serves the model that lay in .* when it started"):
+        start(settings, engine)
+    assert first.alive and serve.status("tested")["state"] == "running"
+    serve.stop("tested")
+    start(settings, engine)
+    assert serve.outdated(folder) == []
+
+
 START = """
 import json, os, sys, types
 from pathlib import Path
@@ -103,7 +125,7 @@ def start_elsewhere(settings, engine, **faults):
 
 def until(question, seconds=10.0):
     "Wait for something to become true."
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patient(seconds)
     while not question():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
@@ -128,7 +150,7 @@ def test_log_removed_while_it_serves(settings, engine):
 
 def test_two_at_the_same_instant(settings, engine):
     both = [start_elsewhere(settings, engine, seconds=0.3) for _ in range(2)]
-    said = [process.communicate(timeout=30)[0].split("\n") for process in both]
+    said = [process.communicate(timeout=patient(30))[0].split("\n") for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert len({lines[-2] for lines in said}) == 1  # one pid
     assert sum("waiting " in lines for lines in said) == 1
@@ -245,7 +267,7 @@ def test_interrupted_start_stops_its_server(settings, engine, phase):
     server = serve.find("tested")
     until(lambda: starting.stdout.readline() == "begun imports\n")
     os.kill(starting.pid, signal.SIGINT)
-    starting.communicate(timeout=20)
+    starting.communicate(timeout=patient(20))
     assert session_of(server.pid, server.born) == {} and serve.status("tested")["state"] == "stopped"
 
 
@@ -288,4 +310,4 @@ def test_foreground_becomes_the_server(settings, engine):
     try: assert any(serve.READY in line for line in process.stdout)
     finally:
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=patient(10))

@@ -11,6 +11,7 @@ import time
 
 import pytest
 from fake_engine import said_later
+from patience import patient
 
 COMMAND = [sys.executable, "-c", "from qwen_npu_tut.cli import main; main()", "chat"]
 
@@ -27,7 +28,7 @@ class Terminal:
 
     def expect(self, text: str, seconds: float = 20):
         "Wait until this is on the screen, after what was waited for before; gives what came until then."
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + patient(seconds)
         while text not in self.seen:
             assert time.monotonic() < deadline, f"{text!r} did not come; the screen has: {self.seen!r}"
             if select.select([self.ours], [], [], 0.1)[0]:
@@ -65,7 +66,7 @@ def test_a_conversation(serving, terminal):
     talk.expect("is not known here")
     talk.expect("> ")
     talk.type("\x04")
-    assert talk.process.wait(10) == 0
+    assert talk.process.wait(patient(10)) == 0
 
 
 def test_ctrl_c_stops_the_reply_and_not_the_conversation(serving, terminal):
@@ -85,7 +86,7 @@ def test_ctrl_c_stops_the_reply_and_not_the_conversation(serving, terminal):
     talk.expect("Ctrl-D ends the conversation")
     talk.expect("> ")
     talk.type("\x04")
-    assert talk.process.wait(10) == 0
+    assert talk.process.wait(patient(10)) == 0
 
 
 def test_a_server_that_dies_between_two_questions(serving, terminal):
@@ -101,11 +102,11 @@ def test_a_server_that_dies_between_two_questions(serving, terminal):
     talk.type("\x1b[A")  # the arrow key brings the question back
     talk.expect("two")
     talk.type("\x15\x04")
-    assert talk.process.wait(10) == 0
+    assert talk.process.wait(patient(10)) == 0
 
 
 def chat(url: str, *words: str, data: bytes = b"", **more: str) -> tuple[int, str, str]:
-    done = subprocess.run([*COMMAND, *words], input=data, capture_output=True, env={**os.environ, "QWEN_NPU_URL": url, **more}, timeout=60)
+    done = subprocess.run([*COMMAND, *words], input=data, capture_output=True, env={**os.environ, "QWEN_NPU_URL": url, **more}, timeout=patient(60))
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
@@ -176,7 +177,7 @@ def test_the_real_engine_in_a_terminal(live_server, terminal):
     assert "\x1b[2m" in talk.expect("tokens, the first after")
     talk.expect("> ")
     talk.type("\x04")
-    assert talk.process.wait(10) == 0
+    assert talk.process.wait(patient(10)) == 0
 
 
 def test_a_terminal_that_is_none_shows_no_colours():

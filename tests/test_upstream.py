@@ -83,7 +83,12 @@ def test_sglang_and_triton(name, series, architecture):
     assert steps["sglang"][0] == f"python -m pip install -e $S/src/sglang/python[{extra}]" and steps["sglang"][1] == CANN
     assert list(steps)[-1] == "triton-ascend"  # docs/platforms/ascend_npu.md: uninstall triton, then install triton-ascend
     index = " --extra-index-url https://mirrors.huaweicloud.com/ascend/repos/pypi/nightly" if name == "cann-9.0" else ""  # installation.mdx@b258740d
-    assert steps["triton-ascend"][0].endswith(f"python -m pip install{index} triton-ascend")
+    line, _, other = steps["triton-ascend"][0].partition(" --or ")
+    assert line.endswith(f"python -m pip install{index} triton-ascend")
+    # docker/npu.Dockerfile@066209de, TRITON_URL_ARM64 and _AMD64: the release, where the index of nightly builds has been cleared
+    wheel = "triton_ascend-3.2.1-cp311-cp311-manylinux_2_27_{0}.manylinux_2_28_{0}.whl".format(architecture)
+    expected = f"python -m pip install --no-deps https://gitcode.com/Ascend/triton-ascend/releases/download/v3.2.1/{wheel}" if name == "cann-9.0" else ""
+    assert other == expected
 
 
 @pytest.mark.parametrize("name, series, line", [("cann-8.3", "A2", "bash build.sh -a deepep2"), ("cann-8.3", "A3", "bash build.sh -a deepep"), ("cann-8.2", "A3", "bash build.sh -a deepep")])

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -33,6 +34,13 @@ def test_a_mistake_is_found(actionlint, tmp_path):
     wrong = tmp_path / "wrong.yml"
     wrong.write_text(WORKFLOWS[0].read_text().replace("runs-on:", "run-on:", 1))
     assert lint(actionlint, wrong).returncode != 0
+
+
+def test_the_tests_run_on_both_architectures():
+    job = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())["jobs"]["test"]
+    matrix = job["strategy"]["matrix"]
+    runners = {*matrix["runner"], *(more["runner"] for more in matrix["include"])}
+    assert job["runs-on"] == "${{ matrix.runner }}" and runners == {"ubuntu-24.04", "ubuntu-24.04-arm"}
 
 
 def test_nothing_runs_on_an_npu_by_itself():

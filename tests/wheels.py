@@ -1,4 +1,4 @@
-"Wheels of a few hundred bytes and a package index on loopback that serves them, well or badly."
+"Wheels of a few hundred bytes and a package index on loopback that serves them and source archives, well or badly."
 import base64
 import hashlib
 import threading
@@ -26,15 +26,15 @@ def make_wheel(folder: Path, name: str, version: str, tag: str = "py3-none-any",
 
 @contextmanager
 def index(folder: Path, fault: str = ""):
-    "A simple index (PEP 503) of a folder's wheels; faults: `page` answers a login page, `403`, `500`, `empty`, `hang`, `hash` lists wrong ones, `half` ends each file in its middle."
+    "A simple index (PEP 503) of a folder's wheels and archives (.tar.gz); faults: `page` answers a login page, `403`, `500`, `empty`, `hang`, `hash` lists wrong ones, `half` ends each file in its middle."
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             if fault in ("403", "500"): return self.send_error(int(fault))
             if fault == "hang": time.sleep(4)
             name = unquote(self.path.strip("/").split("/")[-1])
-            if name.endswith(".whl"): return self.answer((folder / name).read_bytes(), "application/octet-stream", fault == "half")
+            if name.endswith((".whl", ".tar.gz")): return self.answer((folder / name).read_bytes(), "application/octet-stream", fault == "half")
             if fault == "page": return self.answer(b"<html><body>Please log in</body></html>", "text/html")
-            found = [wheel for wheel in sorted(folder.glob("*.whl")) if wheel.name.split("-")[0] == name.replace("-", "_").lower()]
+            found = [wheel for wheel in sorted([*folder.glob("*.whl"), *folder.glob("*.tar.gz")]) if wheel.name.split("-")[0] == name.replace("-", "_").lower()]
             if not found or fault == "empty": return self.send_error(404)
             self.answer("".join(f'<a href="/files/{wheel.name}{"#sha256=" + "0" * 64 if fault == "hash" else ""}">{wheel.name}</a>' for wheel in found).encode(), "text/html")
 

@@ -120,6 +120,9 @@ def main() -> int:  # exit code
     if "fuzzing" in names: environment["QWEN_NPU_EXAMPLES"] = "10000"
     if "docs" in names: environment["QWEN_NPU_DOCS"] = str(ROOT / "_docs")  # the tests look at what this stage builds
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is stopped then too
+    # A shell starts a background job with SIGINT ignored, and what is ignored stays so in every
+    # child; what is handled becomes the default there.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     started, results = time.monotonic(), []
     try:
         for stage in chosen: results.append(run(stage, environment))
