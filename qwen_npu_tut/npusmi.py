@@ -99,21 +99,31 @@ def _device(first: dict[str, str], second: dict[str, str]) -> Device | None:
                   mem_used, mem_total, hbm_used, hbm_total)
 
 # %% ../nbs/lib/npusmi.ipynb #90ad8917
-def _devices(lines: Iterable[str]) -> tuple[list[Device], list[str]]:
-    "The devices below the first headings, and the lines that could not be read."
+def _headless(first: list[str], second: list[str]) -> list[list[list[str]]]:
+    "The headings of a device's two lines where none were printed, by the number of their values; none for other lines."
+    counts = [len(_VALUE.findall(cell)) for cell in second]
+    if len(first) != 3 or len(second) != 3 or not re.match(r"[0-9]+\s+\S", first[0]): return [[], []]
+    usage = {2: ["AICore(%)", "Memory-Usage(MB)"], 3: ["AICore(%)", "Memory-Usage(MB)", "HBM-Usage(MB)"]}.get(counts[2], [])
+    place = ["Chip"] if counts[0] == 1 else ["Chip", "Phy-ID"] if "HBM-Usage(MB)" in usage else ["Chip", "Device"]
+    return [[["NPU", "Name"], ["Health"], ["Power(W)", "Temp(C)", "Hugepages-Usage(page)"]], [place, ["Bus-Id"], usage]]
+
+def _devices(lines: list[str]) -> tuple[list[Device], list[str]]:
+    "The devices below the first headings, or of a table without any, and the lines that could not be read."
     labels, pending, devices, unread = [], [], [], []
+    headed = any("NPU" in line and "Health" in line for line in lines)
     for line in lines:
         cells = _cells(line)
         if "Process id" in line or "No running processes" in line or (devices and "Bus-Id" in line): break
         if cells is None:  # a rule, or a line that is no table: whatever stands alone before it is no device
             unread += [text for text, _ in pending]
             pending = []
-        elif len(labels) < 2:
+        elif headed and len(labels) < 2:
             if labels or ("NPU" in cells[0] and "Health" in cells): labels.append([_LABEL.findall(cell) for cell in cells])
         else: pending.append((line.strip(), cells))
         if len(pending) == 2:
             (above, first), (below, second) = pending
-            made = _device(_under(labels[0], first), _under(labels[1], second))
+            upper, lower = labels if headed else _headless(first, second)
+            made = _device(_under(upper, first), _under(lower, second))
             pending = []
             if made: devices.append(made)
             else: unread += [above, below]
@@ -217,11 +227,13 @@ class ChipMap(Reading):
 # %% ../nbs/lib/npusmi.ipynb #b4e6a1f6
 _MAP_LABELS = {"NPU ID": "npu", "Chip ID": "chip", "Chip Logic ID": "logic_id", "Chip Phy-ID": "phy_id", "Chip Name": "name", "Slot ID": "slot"}
 
+_MAP_HEADING = re.compile("|".join(sorted(_MAP_LABELS, key=len, reverse=True)) + r"|\S+")
+
 def _map(text: str, command: str) -> ChipMap | None:
     labels, chips, others = [], [], []
     for line in text.splitlines():
-        words = re.split(r"\s{2,}|\t", line.strip())
-        if "NPU ID" in words: labels = [_MAP_LABELS.get(word, word) for word in words]
+        words = line.strip().split(None, max(len(labels) - 1, 0))  # the last one, the name, may have a blank in it
+        if "NPU ID" in line: labels = [_MAP_LABELS.get(word, word) for word in _MAP_HEADING.findall(line)]
         elif labels and len(words) == len(labels):
             row = dict(zip(labels, words))
             numbers = {key: _number(row.get(key)) for key in ("npu", "chip", "logic_id", "phy_id")}
