@@ -27,7 +27,7 @@ REFUSALS = [
     ("apt-get", None, "needs Debian"),
     ("git", "echo fatal: not a repository >&2; exit 128", "git knows none here"),
     ("flock", "exit 1", "another one is at work"),
-    ("df", "echo head; echo /dev/sda1 9 9 5000000", "needs 12 GB of free disk"),
+    ("df", "echo head; echo /dev/sda1 9 9 5000000", "needs 14 GB of free disk"),
 ]
 
 pytestmark = pytest.mark.skipif(os.name == "nt" or not shutil.which("make"), reason="needs make and a POSIX shell")

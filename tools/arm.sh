@@ -198,13 +198,13 @@ main() {
     work=$(cd "$work" && pwd) root=$work/root
     exec 9> "$work/lock"
     flock -n 9 || refuse "another one is at work in $work; QWEN_NPU_ARM names another folder."
-    [ -e "$root/.whole" ] || [ "$(df -Pk "$work" | awk 'NR == 2 { print $4 }')" -gt 12000000 ] ||
-        refuse "it needs 12 GB of free disk, and $work has less; QWEN_NPU_ARM names another folder."
+    [ -e "$root/.whole" ] || [ "$(df -Pk "$work" | awk 'NR == 2 { print $4 }')" -gt 14000000 ] ||
+        refuse "it needs 14 GB of free disk, and $work has less; QWEN_NPU_ARM names another folder."
     echo "aarch64 by qemu-user, of commit $commit, in $work"
     [ -z "$(git status --porcelain)" ] || echo "What is not committed here is not in it."
     echo "Installs the packages qemu-user-static and debootstrap where they are missing; they stay."
     echo "Registers a handler of aarch64 programs with the kernel (binfmt_misc) and takes it away at the end."
-    echo "The first run: about 30 minutes on 2 cores, 9 GB of disk and 3 more while pip works; later ones 5 minutes."
+    echo "The first run: about 30 minutes on 2 cores, 12 GB of disk with pip's cache; later ones 5 minutes."
     export work root inside QEMU_CPU="${QEMU_CPU:-neoverse-n1}"
     trap tidy EXIT
     trap 'exit 130' INT
