@@ -25,7 +25,7 @@ REFUSALS = [
     ("id", "echo 1000", "needs root"),
     ("sed", "echo ubuntu", "needs Debian"),
     ("apt-get", None, "needs Debian"),
-    ("git", "echo fatal: not a repository >&2; exit 128", "git knows none here"),
+    ("git", "echo fatal: not a repository >&2; exit 128", "git finds none here"),
     ("flock", "exit 1", "another one is at work"),
     ("df", "echo head; echo /dev/sda1 9 9 5000000", "needs 14 GB of free disk"),
 ]

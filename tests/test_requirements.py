@@ -87,11 +87,11 @@ def allows(requires: str, python: str) -> bool:
     except InvalidSpecifier: return True
 
 
-def found(files: list[dict], python: str, fitting: set[Tag]) -> dict[Version, set[str]]:
-    "Each version that pip could install, with the kinds of file that it has there."
+def found(files: list[dict], python: str, fitting: set[Tag], pinned: bool = False) -> dict[Version, set[str]]:
+    "Each version that pip could install, with the kinds of file that it has there; one that was withdrawn only where it is pinned (PEP 592)."
     versions: dict[Version, set[str]] = {}
     for file in files:
-        if file.get("yanked") or not allows(file.get("requires-python") or "", python): continue
+        if file.get("yanked") and not pinned or not allows(file.get("requires-python") or "", python): continue
         try:
             if file["filename"].endswith(".whl"):
                 _, version, _, built_for = parse_wheel_filename(file["filename"])
@@ -111,12 +111,12 @@ def without_wheel(
     "What pip would build, or not find at all. `NotReached` where the index does not answer."
     def ask(line: str) -> list[str]:
         wanted, wrong = Requirement(line), []
-        files = None
+        pinned, files = any(each.operator == "==" for each in wanted.specifier), None
         for python in PYTHONS:
             there = {"platform_machine": architecture, "sys_platform": "linux", "python_version": python}
             if wanted.marker and not wanted.marker.evaluate(there): continue
             files = listed(address, wanted.name) if files is None else files
-            versions = found(files, python, tags(python, architecture, glibc))
+            versions = found(files, python, tags(python, architecture, glibc), pinned)
             taken = max(wanted.specifier.filter(versions), default=None)
             if taken is None: wrong.append(f"{line}: nothing for {architecture}, Python {python}")
             elif "wheel" not in versions[taken]: wrong.append(f"{line}: {taken} is built on {architecture}, Python {python}")
@@ -195,6 +195,12 @@ def test_what_is_for_others_does_not_count(asked):
     assert asked() == ["one: nothing for aarch64, Python 3.12"]
     make_wheel(asked.folder, "two", "1.0", "cp311-abi3-manylinux_2_39_aarch64")  # a newer glibc than ours
     assert len(asked("two")) == len(PYTHONS)
+
+
+def test_what_was_withdrawn_is_for_those_who_pin_it():
+    files = [{"filename": f"one-{version}-py3-none-any.whl", "yanked": yanked} for version, yanked in (("1.0", False), ("1.1", "broken"))]
+    fitting = tags("3.11", "aarch64", "2.34")
+    assert [str(each) for each in found(files, "3.11", fitting)] == ["1.0"] and len(found(files, "3.11", fitting, pinned=True)) == 2
 
 
 @pytest.mark.parametrize("fault", ["page", "403", "500", "empty"])

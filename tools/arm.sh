@@ -1,7 +1,7 @@
 #!/bin/sh
 # Proves the project on aarch64, on an x86_64 Debian: an emulated processor (qemu-user), Debian's own aarch64
 # root filesystem, aarch64 wheels. No command: `make up` with its chat, a question, status and down.
-#   sh tools/arm.sh [COMMAND [ARGUMENT...]]    the command runs inside instead, in a fresh clone of HEAD
+#   sh tools/arm.sh [COMMAND [ARGUMENT...]]    the command runs there instead, in a clone of HEAD
 # QWEN_NPU_ARM  the folder for everything; otherwise `arm` below $QWEN_NPU_HOME or ~/.cache/qwen-npu
 # QEMU_CPU      neoverse-n1 unless set: ARMv8.2 without SVE and bf16, like a Kunpeng 920
 set -eu
@@ -95,10 +95,9 @@ filesystem() {
     from=$(mirror)
     [ -n "$from" ] || refuse "apt names no Debian mirror; look at /etc/apt/sources.list.d."
     proxy=$(apt-config --format '%v%n' dump Acquire::http::Proxy)
-    [ -z "$proxy" ] || export http_proxy="$proxy"
     rm -rf "$root"
     # build-essential and cmake: the plans for an NPU look for them, and a test runs such a plan
-    alone debootstrap --arch=arm64 --variant=minbase \
+    alone ${proxy:+env} ${proxy:+"http_proxy=$proxy"} debootstrap --arch=arm64 --variant=minbase \
         --include=ca-certificates,python3,python3-venv,git,make,procps,build-essential,cmake \
         bookworm "$root" "$from" > "$work/debootstrap.log" 2>&1 ||
         refuse "debootstrap did not succeed; its words are in $work/debootstrap.log."
@@ -125,7 +124,7 @@ CPU revision	: 0
 END
         mkdir -p "$work/cpu/cpu$number/regs/identification"
         echo 0x00000000481fd010 > "$work/cpu/cpu$number/regs/identification/midr_el1"
-        for folder in topology cache; do [ ! -d "$real/$folder" ] || cp -r "$real/$folder" "$work/cpu/cpu$number/"; done
+        for folder in topology cache; do cp -r "$real/$folder" "$work/cpu/cpu$number/" 2>/dev/null || :; done  # where they are
     done
     for file in online possible present; do cat "/sys/devices/system/cpu/$file" > "$work/cpu/$file"; done
 }
@@ -193,7 +192,7 @@ proof='
 
 main() {
     suits
-    commit=$(git rev-parse --short HEAD 2>/dev/null) || refuse "it takes a clone of this checkout, and git knows none here."
+    commit=$(git rev-parse --short HEAD 2>/dev/null) || refuse "it takes a clone of this checkout, and git finds none here; git status says why."
     mkdir -p "$work"
     work=$(cd "$work" && pwd) root=$work/root
     exec 9> "$work/lock"
