@@ -233,6 +233,7 @@ def stack_findings(
 ) -> list[Finding]:
     "Whether the stack fits as the machine stands, the smallest change where it does not, and where its own sources disagree."
     if not wanted.needs_npu: return [Finding("stack", "ok", f"The stack {wanted.name} needs no NPU.", source="stacks.toml")]
+    if wanted.refused: return [Finding("stack", "warn", f"The stack {wanted.name} is not installed by this package. {wanted.refused}", "Name another: qwen-npu stack list shows them.", "stacks.toml")]
     todo, image = changes(machine, wanted), image_route(machine, wanted)
     found = [judged("stack", not todo, f"The stack {wanted.name} fits this machine." if not todo else f"No set of versions fits this machine as it stands; {wanted.name} is the nearest.", " ".join(todo), "stacks.toml")]
     if image: found.append(Finding("image", "ok", f"Driver and docker are here: the image {image} needs no more. Its stack is {wanted.name.removesuffix('-image')}-image.", source=wanted.pins["sglang"].source))

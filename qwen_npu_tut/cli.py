@@ -7,6 +7,7 @@ __all__ = ['app', 'Model', 'Wheels', 'DeepEP', 'Host', 'Tensor', 'Preset', 'Port
            'remove', 'download', 'verify', 'serve', 'export', 'status', 'logs', 'stop', 'chat']
 
 # %% ../nbs/lib/cli.ipynb #f0a82a1f
+import errno
 import os
 import shutil
 import sys
@@ -37,6 +38,10 @@ def main() -> None:
         elif what: print(f"{what}\n{fix}", file=sys.stderr)
         print(end="", flush=True)  # a short output still waits in our buffer
     except BrokenPipeError: os._exit(1)  # whoever read us has gone; there is nobody to tell
+    except OSError as error:
+        if error.errno != errno.ENOSPC: raise
+        os.write(2, b"The disk is full: what should have been written is not complete.\nFree some space, then run it again.\n")
+        os._exit(1)
     sys.exit(code)
 
 # %% ../nbs/lib/cli.ipynb #045cfe5e

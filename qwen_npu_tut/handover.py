@@ -12,14 +12,14 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from .access import hand_over_key, why_key, with_key
+from .access import hand_over_key, refuse_unsafe, why_key, with_key
 from .download import model_folder
 from .image import container_line
 from .install import engine_python
-from .launch import beside_page, launch_environment, launch_line, preset_of
+from .launch import beside_page, flags_of, launch_environment, launch_line, preset_of
 from .settings import Problem, Settings, home
-from .stacks import Stack, advisories, stack
-from .walk import Choice
+from .stacks import Advisory, Stack, advisories, stack
+from .walk import Choice, key_sentences
 
 # %% ../nbs/lib/handover.ipynb #472ebfd7
 def served_stack(
@@ -42,8 +42,22 @@ def described(
     if settings.api_key: shown["api_key"] = ("(not shown)", "made at the start: " + why if why else shown["api_key"][1])
     environment = {name: value for name, value in launch_environment(wanted, base, settings).items() if os.environ.get(name) != value}
     found = {"settings": {name: {"value": value, "from": origin} for name, (value, origin) in shown.items()}, "line": line, "environment": environment,
-             "known": [{name: getattr(each, name) for name in ("id", "kind", "what", "fix", "source", "proof")} for each in advisories(wanted)]}
+             "said": _said(choice, wanted),
+             "known": [{**{name: getattr(each, name) for name in ("id", "kind", "what", "fix", "source", "proof")}, "avoided": _avoids(line, each)}
+                       for each in advisories(wanted)]}
     return found | ({"page": [dict(zip(("flag", "page", "ours", "why"), row)) for row in beside_page(line, choice.stack)]} if choice.stack.page_line else {})
+
+# %% ../nbs/lib/handover.ipynb #d962d6a2
+def _said(choice: Choice, wanted: Stack) -> list[str]:
+    "Why the server gets a key, why it cannot have one, and why it would not be started at all."
+    try: refuse_unsafe(choice.settings, wanted)
+    except Problem as problem: return [f"It would not be started: {problem.what} {problem.fix}"]
+    return key_sentences(replace(choice, stack=wanted))
+
+def _avoids(line: list[str], known: Advisory) -> bool:
+    "Whether a launch line has the words that avoid something known."
+    flags = flags_of(line)
+    return bool(known.avoided_by) and all(flags.get(flag) == words for flag, words in flags_of(known.avoided_by).items())
 
 # %% ../nbs/lib/handover.ipynb #9a6677f2
 def as_text(found: dict) -> str:
@@ -53,8 +67,11 @@ def as_text(found: dict) -> str:
     if "page" in found: parts += ["", "The page's line beside ours:", *(f"  {row['flag']:20} {row['page']:28} {row['ours']}\n  {'':20} {row['why']}" for row in found["page"])]
     parts += ["", "The line:", "  " + shlex.join(found["line"]).replace(" --", " \\\n    --"), "", "What its environment has beside this one:"]
     parts += [f"  {name}={value}" for name, value in found["environment"].items()]
+    if found["said"]: parts += ["", *found["said"]]
     if found["known"]: parts += ["", "What is known against its releases:"]
-    return "\n".join([*parts, *(f"  {each['id']} ({each['kind']}, {each['proof']}): {each['what']}\n  {'':4}{each['fix']}" for each in found["known"])])
+    for each in found["known"]:
+        parts.append(f"  {each['id']} ({each['kind']}, {each['proof']}): {each['what']}\n  {'':4}{'This line avoids it.' if each['avoided'] else each['fix']}")
+    return "\n".join(parts)
 
 # %% ../nbs/lib/handover.ipynb #b8b3f5b6
 UNIT = """[Unit]
@@ -104,8 +121,11 @@ def compose_file(
     choice: Choice,  # a machine with a card, and a stack that is an image
 ) -> str:            # a compose file (compose-spec.io)
     "The service of an image, for `docker compose up`. `Problem` where the stack is none."
-    wanted, settings = choice.stack, with_key(choice.settings, choice.stack)
+    wanted = choice.stack
     if not wanted.image: raise Problem(f"The stack {wanted.name} is no image.", f"Name one: --stack {wanted.name}-image. For an installed engine: qwen-npu export systemd" if wanted.images else "For an installed engine: qwen-npu export systemd", code=2)
+    if choice.machine.series not in wanted.images:
+        raise Problem(f"The stack {wanted.name} is for {' and '.join(wanted.images)}, and this machine has no such card.", "Write the file on the machine that serves.", code=2)
+    settings = with_key(choice.settings, wanted)
     settings = replace(settings, server=f"{settings.server}-compose")  # a key file of its own: a running server's is not touched, and `stop` leaves this one
     folder, words = model_folder(settings.model), container_line(choice.machine, wanted)
     after = {flag: [words[place + 1] for place, word in enumerate(words) if word == flag] for flag in ("--device", "--volume")}

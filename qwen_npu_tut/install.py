@@ -17,7 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from .check import Machine
 from .fit import python_for
-from .plan import FileProof, PackagesProof, Step
+from .plan import FileProof, PackagesProof, Step, canonical
 from .resolve import package_index
 from .settings import Problem, home
 from .stacks import Stack, mirrors
@@ -52,12 +52,13 @@ def lock_rows(
     "The rows of a lock; `Problem` where there is none, or a row has no exact version or no hash."
     if not file.is_file(): raise Problem(f"There is no list of packages {file.name}.", "The stack cpu is for Linux on x86_64 and aarch64.")
     rows = {}
-    for line in file.read_text(encoding="utf8").replace("\\\n", " ").splitlines():
+    for line in file.read_text(encoding="utf-8-sig").replace("\\\n", " ").splitlines():
         pin, *hashes = line.partition("#")[0].split() or [""]
-        name, exact, version = pin.partition("==")
+        name = pin.partition("==")[0]
         if not pin: continue
         place = f"The row {pin!r} in {file.name}"
-        if not exact or not version: raise Problem(f"{place} names no exact version.", "Write name==version.")
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*==[\w.!+-]+", pin, re.ASCII): raise Problem(f"{place} names no exact version.", "Write name==version.")
+        if canonical(name) in map(canonical, rows): raise Problem(f"{place} stands there twice.", "Keep one of them.")
         if not hashes or not all(map(HASH.fullmatch, hashes)):
             raise Problem(f"{place} has no SHA-256, or a wrong one.", "Ask for it: python tools/locks.py")
         rows[name] = " ".join([pin, *hashes])

@@ -9,6 +9,7 @@ __all__ = ['RELEASES', 'BUILDERS', 'LINK', 'CHIP_WORD', 'FETCH', 'SWAP', 'source
 
 # %% ../nbs/03_kernels.ipynb #51fa7c02
 import os
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -159,7 +160,8 @@ def npu_steps(
     index = ("--extra-index-url", wanted.indexes["triton"]) if "triton" in wanted.indexes else ()
     file, extra = wanted.npu_file
     meant, read = sglang / "python" / file, sglang / "python" / "pyproject.toml"
-    triton = {"triton-ascend": "" if wanted.triton_wheel else wanted.version("triton-ascend")}
+    released = re.search(r"triton_ascend-([^-]+)-", wanted.triton_wheel)
+    triton = {"triton-ascend": " or ".join([wanted.version("triton-ascend"), *([released[1]] if released else [])])}
     other = ("--or", *pip_install(name, "--no-deps", wanted.triton_wheel.format(architecture=machine.architecture))) if wanted.triton_wheel and not wheels else ()
     return [
         *([kernels_step(machine, wanted, wheels, environment), *(deepep_steps(machine, wanted, wheels, environment) if deepep else [])] if wheels and any(wheels.glob("sgl_kernel_npu*.whl"))
@@ -196,7 +198,7 @@ def installation(
     ask: bool = True,      # whether package indexes may be asked; without asking, all are taken to answer
 ) -> list[Step]:           # every step, in order
     "The plan that takes a machine to an engine; `Problem` where the stack is refused or CANN is not there."
-    if wanted.refused: raise Problem(f"The stack {wanted.name} is a record of what does not fit. {wanted.refused}", "Name another with --stack; `qwen-npu stack list` shows them.")
+    if wanted.refused: raise Problem(f"The stack {wanted.name} is {'a record of what does not fit' if wanted.page_line else 'not installed by this package'}. {wanted.refused}", "Name another with --stack; `qwen-npu stack list` shows them.")
     if wanted.image and (deepep or wheels) or deepep and not wanted.needs_npu: raise Problem(f"The stack {wanted.name} has no use for {'--deepep' if deepep else '--wheels'}.", "Leave it out.", code=2)
     if wanted.needs_npu and machine.series not in wanted.series: raise Problem(f"The stack {wanted.name} is for {' and '.join(wanted.series)}, and this machine has no such card.", "Take the stack cpu here.")
     if wanted.image: return image_steps(machine, wanted)

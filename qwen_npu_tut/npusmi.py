@@ -99,10 +99,14 @@ def _device(first: dict[str, str], second: dict[str, str]) -> Device | None:
                   mem_used, mem_total, hbm_used, hbm_total)
 
 # %% ../nbs/lib/npusmi.ipynb #90ad8917
+_HEALTH = ("OK", "Warning", "Alarm", "Critical", "UNKNOWN", "NA")
+_BUS = re.compile(r"NA|[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f]")
+
 def _headless(first: list[str], second: list[str]) -> list[list[list[str]]]:
     "The headings of a device's two lines where none were printed, by the number of their values; none for other lines."
-    counts = [len(_VALUE.findall(cell)) for cell in second]
     if len(first) != 3 or len(second) != 3 or not re.match(r"[0-9]+\s+\S", first[0]): return [[], []]
+    if first[1] not in _HEALTH or not _BUS.fullmatch(second[1]): return [[], []]
+    counts = [len(_VALUE.findall(cell)) for cell in second]
     usage = {2: ["AICore(%)", "Memory-Usage(MB)"], 3: ["AICore(%)", "Memory-Usage(MB)", "HBM-Usage(MB)"]}.get(counts[2], [])
     place = ["Chip"] if counts[0] == 1 else ["Chip", "Phy-ID"] if "HBM-Usage(MB)" in usage else ["Chip", "Device"]
     return [[["NPU", "Name"], ["Health"], ["Power(W)", "Temp(C)", "Hugepages-Usage(page)"]], [place, ["Bus-Id"], usage]]
@@ -124,9 +128,10 @@ def _devices(lines: list[str]) -> tuple[list[Device], list[str]]:
             (above, first), (below, second) = pending
             upper, lower = labels if headed else _headless(first, second)
             made = _device(_under(upper, first), _under(lower, second))
-            pending = []
             if made: devices.append(made)
-            else: unread += [above, below]
+            elif headed: unread += [above, below]
+            else: unread.append(above)  # rows alone may begin in the middle of a pair
+            pending = [] if made or headed else pending[1:]
     return devices, unread + [text for text, _ in pending]
 
 # %% ../nbs/lib/npusmi.ipynb #3783165e

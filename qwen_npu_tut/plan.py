@@ -44,10 +44,11 @@ def canonical(
     return name.lower().replace("_", "-").replace(".", "-")
 
 def same_version(
-    wanted: str,  # a pin such as 2.14.1
+    wanted: str,  # a pin such as 2.14.1, or several: 3.2.0 or 3.2.1
     found: str,   # what was read back, such as 2.14.1+cpu
 ) -> bool:        # whether the second satisfies the first
     "Two spellings of one version; a local part such as +cpu counts only where the pin has one."
+    if " or " in wanted: return any(same_version(each, found) for each in wanted.split(" or "))
     try: want, have = Version(wanted), Version(found)
     except InvalidVersion: return wanted == found
     return have == want if want.local else Version(have.public) == want

@@ -17,7 +17,7 @@ from .stacks import Advisory
 READ_BACK = ('import sys; from importlib.metadata import distributions; '
              'found = {each.metadata["Name"].lower().replace("_", "-"): each.version for each in distributions()}; '
              'pins = [pin.partition("==") for pin in sys.argv[1:]]; have = [found.get(name.lower().replace("_", "-"), "absent") for name, _, _ in pins]; '
-             'sys.exit(any(wanted not in (version, version.partition("+")[0]) if wanted else version == "absent" for version, (_, _, wanted) in zip(have, pins)))')
+             'sys.exit(any(not {version, version.partition("+")[0]} & set(wanted.split(" or ")) if wanted else version == "absent" for version, (_, _, wanted) in zip(have, pins)))')
 SAME_TEXT = "import sys, pathlib; file = pathlib.Path(sys.argv[1]); sys.exit(not file.is_file() or file.read_text() != sys.argv[2])"
 
 # %% ../nbs/lib/script.ipynb #3fb4e97a

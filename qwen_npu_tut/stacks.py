@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Pin', 'Recipe', 'Stack', 'mirrors', 'dense_models', 'image_options', 'stacks', 'stack', 'differing_pins', 'Advisory',
-           'concerns', 'objects', 'every_advisory', 'advisories', 'holes', 'also_known']
+           'concerns', 'objects', 'means', 'every_advisory', 'advisories', 'holes', 'also_known']
 
 # %% ../nbs/lib/stacks.ipynb #d7219449
 import tomllib
@@ -168,6 +168,13 @@ def objects(known: Advisory, value: str) -> bool:
     "Whether a setting's value does harm."
     return value not in known.good if known.good else value in known.bad
 
+def means(
+    flag: str,  # as somebody typed it, without a value
+    name: str,  # a flag's full name
+) -> bool:
+    "Whether a flag is this one: argparse takes its beginning too."
+    return flag == name or (len(flag) > 3 and flag.startswith("--") and name.startswith(flag))
+
 # %% ../nbs/lib/stacks.ipynb #85657e95
 @cache
 def every_advisory() -> tuple[Advisory, ...]:
@@ -178,9 +185,10 @@ def advisories(
     wanted: Stack,   # a stack, or the official image of one
     kind: str = "",  # security, fault or setting; all of them if empty
 ) -> list[Advisory]:
-    "What is known against a stack's own versions."
+    "What is known against a stack's own versions; an image is judged by the pins of the stack that it is made from."
+    pins = stack(wanted.name.removesuffix("-image")).pins
     return [each for each in every_advisory()
-            if each.package in wanted.pins and concerns(each, wanted.version(each.package))
+            if each.package in pins and concerns(each, pins[each.package].version)
             and (wanted.needs_npu or not each.npu) and (wanted.image or not each.image) and kind in ("", each.kind)]
 
 # %% ../nbs/lib/stacks.ipynb #bd7a5f87
@@ -189,15 +197,16 @@ def holes(
     flags: Sequence[str] = (),  # more flags of its line
 ) -> list[Advisory]:
     "What lets whoever reaches the port of a stack's server run programs there: by itself, or with one of these flags."
-    named = {flag.partition("=")[0] for flag in flags}
-    return [each for each in advisories(wanted, "security") if each.runs_code and (not each.needs or {*each.needs} & named)]
+    given = [flag.partition("=")[0] for flag in flags]
+    return [each for each in advisories(wanted, "security") if each.runs_code
+            and (not each.needs or any(means(flag, name) for flag in given for name in each.needs))]
 
 def also_known(
     wanted: Stack,             # a stack, or the official image of one
     told: Sequence[Advisory],  # what has been said already
 ) -> str:                      # one sentence; empty where nothing is left
-    "The names of the other security advisories of a stack."
-    rest = [each.id for each in advisories(wanted, "security") if each not in told]
+    "The names of the other security advisories of a stack, without those that only a flag or another program opens."
+    rest = [each.id for each in advisories(wanted, "security") if each not in told and not each.needs]
     if not rest: return ""
-    return (f"Also known against the releases of {wanted.name}: {', '.join(rest)}. "
-            f"What each is and what helps is said by qwen-npu stack show {wanted.name}.")
+    return (f"Also known against SGLang {wanted.version('sglang')}, none of it as grave: {', '.join(rest)}. "
+            f"What each is and what helps: qwen-npu stack show {wanted.name}.")

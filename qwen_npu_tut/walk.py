@@ -81,10 +81,11 @@ def key_sentences(
     file, release = shown(made_key_file(settings.server)), f"SGLang {wanted.version('sglang')}"
     if why := why_key(settings, wanted):
         if not is_loopback(settings.host): why = f"others reach {settings.host}"
-        return [f"A key is made for this server: {why}. It lies in {file}.",
+        else: why = f"it closes the holes {why}"
+        return [f"A key is made for this server at its first start, because {why}. It lies in {file}.",
                 f"For requests by hand: export QWEN_NPU_API_KEY=$(cat {file})"]
     if takes_key(wanted) or not holes(wanted): return []
-    return [f"{release} cannot be given a key unseen, so every user of this machine reaches its holes. "
+    return [f"{release} has no way of its own to take a key unseen, so every user of this machine reaches its holes. "
             "Serve it only where you trust everybody who has an account, or take a newer stack."]
 
 def before_serving(

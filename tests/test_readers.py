@@ -55,3 +55,15 @@ def test_the_tables_of_simulated_machines(name):
     assert [(each.npu, each.pid, each.name, each.mem_mb) for each in table.processes] == list(machine.processes)
     assert len(read_npu_smi(machine.chip_map(), "npu-smi info -m").map) == len(table.devices)
     assert [each.power_w for each in table.devices[:2]] == ([92.5, None] if machine.dies == 2 else [92.5, 92.5][:machine.npus])
+
+
+UPPER = "| 0     910B3               | OK            | 92.0        39                0    / 0             |"
+LOWER = "| 0                         | 0000:C1:00.0  | 0           0    / 0          3394 / 65536         |"
+
+
+@pytest.mark.parametrize("lines, npus", [
+    ([UPPER, LOWER], [0]), ([LOWER, UPPER, LOWER], [0]), ([UPPER, UPPER, LOWER], [0]),
+    ([UPPER] * 4, []), ([LOWER] * 3, []), (["| 8 cards | OK | 12.5 tok/s |", "| 1 | A2 | 3 / 4 |"], []), (["| a | b | c |", "| 1 | 2 | 3 |"], []),
+])
+def test_rows_without_headings_invent_no_device(lines, npus):
+    assert [each.npu for each in getattr(read_npu_smi("\n".join(lines)), "devices", None) or []] == npus

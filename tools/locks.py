@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from packaging.tags import Tag, compatible_tags, cpython_tags
-from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from qwen_npu_tut.install import LOCKS
 from qwen_npu_tut.resolve import package_index
@@ -52,9 +52,11 @@ def hashes(
     except (OSError, ValueError, HTTPException) as error:
         raise Problem(f"The package index did not answer for {name}: {error}.",
                       "Run it again, or name another: PIP_INDEX_URL=https://…") from None
-    files = {digest: unquote(file) for file, digest in WHEEL.findall(text)}
-    found = {digest: parse_wheel_filename(file)[3] for digest, file in files.items()
-             if file.split("-")[1] == version}
+    found = {}
+    for file, digest in WHEEL.findall(text):
+        try: _, its_version, _, its_tags = parse_wheel_filename(unquote(file))
+        except InvalidWheelFilename: continue  # pip takes no notice of it either
+        if str(its_version) == version: found[digest] = its_tags
     fitting = set()
     for python in stack("cpu").python:
         wanted = tags(python, architecture)
@@ -79,13 +81,25 @@ def renewed(
     return "\n".join([*comments, *rows, ""])
 
 
+def read(
+    file: Path,  # cpu-ARCHITECTURE.txt or cpu-ARCHITECTURE-cuda.txt
+) -> str:
+    "A lock's text. `Problem` for a file that is none."
+    known = ", ".join(path.name for path in sorted(LOCKS.glob("*.txt")))
+    if not re.match(r"cpu-(x86_64|aarch64)\b", file.name): raise Problem(f"{file.name} is not a lock.", f"Known ones: {known}.", code=2)
+    if not file.is_file(): raise Problem(f"{file} is not there.", f"Known ones: {known}.", code=2)
+    text = file.read_text(encoding="utf8")
+    if not ROW.search(text): raise Problem(f"{file.name} has no row.", "Write its rows as name==version.", code=2)
+    return text
+
+
 def main() -> int:  # exit code
     "Rewrite the locks, all of them or none."
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="all if none is named")
     files = parser.parse_args().files or sorted(LOCKS.glob("*.txt"))
     index = (package_index() or "https://pypi.org/simple").rstrip("/")
-    try: texts = {file: renewed(file.read_text(), file.stem.split("-")[1], index) for file in files}
+    try: texts = {file: renewed(read(file), file.stem.split("-")[1], index) for file in files}
     except Problem as problem:
         print(problem, file=sys.stderr)
         return problem.code
