@@ -6,6 +6,7 @@ from dataclasses import replace
 import machines
 import pytest
 from machines import MACHINES, SHIPPED, Expected, Simulated
+from patience import patient
 
 from qwen_npu_tut.check import check
 from qwen_npu_tut.machine import read_machine
@@ -64,7 +65,7 @@ def test_a_hung_npu_smi_ends_at_its_limit(tmp_path):
     host = machine.lay_out(tmp_path)
     began = time.monotonic()
     assert read_machine(host).smi.error == "timed_out"
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < patient(8)
 
 
 def test_one_that_hangs_after_the_first_answer_ends_too(tmp_path):
@@ -73,7 +74,7 @@ def test_one_that_hangs_after_the_first_answer_ends_too(tmp_path):
         if answer.name != "answer_info": answer.write_text("hang")
     began = time.monotonic()
     smi = read_machine(host).smi
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < patient(8)
     assert len(smi.devices) == 8 and smi.chip is None and not smi.healths
 
 

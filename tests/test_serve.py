@@ -200,14 +200,14 @@ def test_died_after_it_was_ready(settings, engine):
 
 
 def test_never_ready(settings, engine):
-    with pytest.raises(Problem, match="not ready after 1 seconds; it was at: weights"):
-        serve.start(settings, CPU, environment={**os.environ, "FAKE_ENGINE": '{"hang": "KV cache"}'}, python=engine, timeout=1)
+    with pytest.raises(Problem, match=f"not ready after {patient(1):.0f} seconds; it was at: weights"):
+        serve.start(settings, CPU, environment={**os.environ, "FAKE_ENGINE": '{"hang": "KV cache"}'}, python=engine, timeout=patient(1))
     assert serve.status("tested")["state"] == "stopped"
 
 
 def test_ready_and_silent(settings, engine):
     with pytest.raises(Problem, match="said that it is ready, and made no token"):
-        serve.start(settings, CPU, environment={**os.environ, "FAKE_ENGINE": '{"silent": true}'}, python=engine, timeout=2)
+        serve.start(settings, CPU, environment={**os.environ, "FAKE_ENGINE": '{"silent": true}'}, python=engine, timeout=patient(2))
     assert serve.status("tested")["state"] == "stopped"
 
 
