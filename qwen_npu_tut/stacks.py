@@ -208,5 +208,5 @@ def also_known(
     "The names of the other security advisories of a stack, without those that only a flag or another program opens."
     rest = [each.id for each in advisories(wanted, "security") if each not in told and not each.needs]
     if not rest: return ""
-    return (f"Also known against SGLang {wanted.version('sglang')}, none of it as grave: {', '.join(rest)}. "
+    return (f"Lesser holes known against SGLang {wanted.version('sglang')}: {', '.join(rest)}. "
             f"What each is and what helps: qwen-npu stack show {wanted.name}.")

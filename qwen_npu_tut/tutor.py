@@ -29,8 +29,8 @@ MARKUP = ["<tool_call>", "</tool_call>",     # ids 151657 to 151668: visible in 
           "<tool_response>", "</tool_response>", "<think>", "</think>"]
 
 # %% ../nbs/lib/tutor.ipynb #33573311
-SHAPE = dict(hidden_size=192, intermediate_size=512, num_hidden_layers=5, num_attention_heads=6,
-             num_key_value_heads=2, head_dim=32)
+SHAPE = dict(hidden_size=192, intermediate_size=432, num_hidden_layers=5, num_attention_heads=6,
+             num_key_value_heads=2, head_dim=64)
 
 # %% ../nbs/lib/tutor.ipynb #2e98bb6f
 class TutorProblem(Exception):
