@@ -64,6 +64,7 @@ def lock_rows(
         rows[name] = " ".join([pin, *hashes])
     return rows
 
+# %% ../nbs/02_install.ipynb #b587bedf
 def locked_versions(
     rows: dict[str, str],  # rows of a lock
 ) -> dict[str, str]:       # name to version
