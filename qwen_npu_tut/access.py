@@ -57,6 +57,7 @@ def is_loopback(
     try: return host in LOOPBACK or ipaddress.ip_address(host).is_loopback
     except ValueError: return False
 
+# %% ../nbs/lib/access.ipynb #208cb529
 KEY = r"[!-,.-~][!-~]*"  # what can be sent in a header and is no option
 
 def refuse_key(

@@ -111,6 +111,7 @@ def _headless(first: list[str], second: list[str]) -> list[list[list[str]]]:
     place = ["Chip"] if counts[0] == 1 else ["Chip", "Phy-ID"] if "HBM-Usage(MB)" in usage else ["Chip", "Device"]
     return [[["NPU", "Name"], ["Health"], ["Power(W)", "Temp(C)", "Hugepages-Usage(page)"]], [place, ["Bus-Id"], usage]]
 
+# %% ../nbs/lib/npusmi.ipynb #c5c831da
 def _devices(lines: list[str]) -> tuple[list[Device], list[str]]:
     "The devices below the first headings, or of a table without any, and the lines that could not be read."
     labels, pending, devices, unread = [], [], [], []
