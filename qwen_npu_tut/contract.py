@@ -10,8 +10,8 @@ __all__ = ['ASK', 'TIME', 'CHECKS', 'ZONE', 'Unsupported', 'ask', 'words_of', 'p
            'thinking_off', 'soft_switch', 'thinking_streams_first', 'several_turns', 'system_message', 'called',
            'tool_auto', 'tool_required', 'tool_named', 'tool_none', 'tool_result', 'json_schema', 'json_object',
            'logprobs', 'completions', 'status', 'wrong_key_401', 'unknown_path_404', 'get_chat_405', 'broken_json_400',
-           'no_messages_400', 'too_long_400', 'unknown_model_404', 'health', 'server_facts', 'avoided', 'not_asked',
-           'Verdict', 'verdict', 'contract']
+           'no_messages_400', 'too_long_400', 'unknown_model_404', 'health', 'server_facts', 'not_asked', 'Verdict',
+           'verdict', 'contract']
 
 # %% ../nbs/lib/contract.ipynb #5b7f239b
 import json
@@ -22,9 +22,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 import httpx
 from .call import Endpoint, chat_body
-from .launch import flags_of
+from .launch import avoids
 from .settings import Problem
-from .stacks import Advisory, concerns, every_advisory
+from .stacks import concerns, every_advisory
 
 # %% ../nbs/lib/contract.ipynb #fe4ed651
 class Unsupported(Exception):
@@ -230,20 +230,13 @@ def server_facts(
     except (httpx.HTTPError, ValueError): return {}
     return facts if isinstance(facts, dict) else {}
 
-def avoided(
-    known: Advisory,  # with words of a launch line that avoid it
-    facts: dict,      # what the server says of itself
-) -> bool:
-    "Whether the server was started so that it does not meet this fault."
-    given = {flag.removeprefix("--").replace("-", "_"): words for flag, words in flags_of(known.avoided_by).items()}
-    return bool(given) and all(str(facts.get(name)) == words for name, words in given.items())
-
 def not_asked(
     facts: dict,           # what the server says of itself
 ) -> dict[str, str]:       # question to the reason
     "The questions that are known to end this release of SGLang as it was started."
     known = [each for each in every_advisory() if each.fatal and facts.get("version") and concerns(each, str(facts["version"]))]
-    met = [each for each in known if not avoided(each, facts) and (facts.get("device") == "npu" or not each.npu)]
+    started = {f"--{name.replace('_', '-')}": str(value) for name, value in facts.items()}
+    met = [each for each in known if not avoids(started, each) and (facts.get("device") == "npu" or not each.npu)]
     return {name: f"not asked, it would end the server: {each.what} {each.fix}" for each in met for name in each.asks}
 
 # %% ../nbs/lib/contract.ipynb #230d5f8a

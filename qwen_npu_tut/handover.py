@@ -16,9 +16,9 @@ from .access import hand_over_key, refuse_unsafe, why_key, with_key
 from .download import model_folder
 from .image import container_line
 from .install import engine_python
-from .launch import beside_page, flags_of, launch_environment, launch_line, preset_of
+from .launch import avoids, beside_page, flags_of, launch_environment, launch_line, preset_of
 from .settings import Problem, Settings, home
-from .stacks import Advisory, Stack, advisories, stack
+from .stacks import Stack, advisories, stack
 from .walk import Choice, key_sentences
 
 # %% ../nbs/lib/handover.ipynb #472ebfd7
@@ -43,7 +43,7 @@ def described(
     environment = {name: value for name, value in launch_environment(wanted, base, settings).items() if os.environ.get(name) != value}
     found = {"settings": {name: {"value": value, "from": origin} for name, (value, origin) in shown.items()}, "line": line, "environment": environment,
              "said": _said(choice, wanted),
-             "known": [{**{name: getattr(each, name) for name in ("id", "kind", "what", "fix", "source", "proof")}, "avoided": _avoids(line, each)}
+             "known": [{**{name: getattr(each, name) for name in ("id", "kind", "what", "fix", "source", "proof")}, "avoided": avoids(flags_of(line), each)}
                        for each in advisories(wanted)]}
     return found | ({"page": [dict(zip(("flag", "page", "ours", "why"), row)) for row in beside_page(line, choice.stack)]} if choice.stack.page_line else {})
 
@@ -53,11 +53,6 @@ def _said(choice: Choice, wanted: Stack) -> list[str]:
     try: refuse_unsafe(choice.settings, wanted)
     except Problem as problem: return [f"It would not be started: {problem.what} {problem.fix}"]
     return key_sentences(replace(choice, stack=wanted))
-
-def _avoids(line: list[str], known: Advisory) -> bool:
-    "Whether a launch line has the words that avoid something known."
-    flags = flags_of(line)
-    return bool(known.avoided_by) and all(flags.get(flag) == words for flag, words in flags_of(known.avoided_by).items())
 
 # %% ../nbs/lib/handover.ipynb #9a6677f2
 def as_text(found: dict) -> str:

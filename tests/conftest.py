@@ -51,6 +51,20 @@ def run(monkeypatch, capsys, tmp_path):
 
 
 @pytest.fixture
+def server(monkeypatch):
+    "A simulated Ascend server with docker."
+    from dataclasses import replace
+
+    import machines
+
+    from qwen_npu_tut import walk
+    from qwen_npu_tut.machine import read_machine
+    machine = read_machine(replace(machines.A3, docker=True).host())
+    monkeypatch.setattr(walk, "read_machine", lambda host: machine)
+    return machine
+
+
+@pytest.fixture
 def serving(tmp_path, private_home):
     "A function that starts the stand-in for an engine (fake_engine.py) and gives its record, as `start` would."
     from qwen_npu_tut.access import hand_over_key

@@ -25,14 +25,6 @@ OPEN = {"cann-8.2": "CVE-2025-10164", "cann-8.3": "CVE-2026-86793", "cann-8.5": 
 
 
 @pytest.fixture
-def server(monkeypatch):
-    "A simulated Ascend server with docker."
-    machine = read_machine(replace(machines.A3, docker=True).host())
-    monkeypatch.setattr(walk, "read_machine", lambda host: machine)
-    return machine
-
-
-@pytest.fixture
 def fake_python(tmp_path):
     "The stand-in for an engine's interpreter."
     file = tmp_path / "python"

@@ -17,14 +17,6 @@ from qwen_npu_tut.stacks import stack
 from qwen_npu_tut.walk import Choice
 
 
-@pytest.fixture
-def server(monkeypatch):
-    "A simulated Ascend server with docker."
-    machine = read_machine(replace(machines.A3, docker=True).host())
-    monkeypatch.setattr(walk, "read_machine", lambda host: machine)
-    return machine
-
-
 def test_print_says_where_each_value_came_from(run, tmp_path, monkeypatch):
     (tmp_path / "qwen-npu.toml").write_text("port = 31000\ncontext_length = 4096\n")
     monkeypatch.setenv("QWEN_NPU_MEMORY_FRACTION", "0.8")
