@@ -28,6 +28,6 @@ setup(
         "console_scripts": settings["console_scripts"].split(),
         "nbdev": [f"{settings['lib_name']}={settings['lib_name']}._modidx:d"],
         # SGLang asks this group for platforms of other makers; ours answers only when it is named.
-        "sglang.srt.platforms": ["qwen_npu_cpu=qwen_npu_tut.cpu_platform:activate"],
+        "sglang.srt.platforms": ["qwen_npu_cpu=qwen_npu_tut.rehearsal.cpu_platform:activate"],
     },
 )

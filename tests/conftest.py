@@ -38,7 +38,7 @@ def private_home(tmp_path, monkeypatch):
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
     "Call the command in this process with a home of its own; gives exit code, stdout and stderr."
-    from qwen_npu_tut import cli
+    from qwen_npu_tut.faces import cli
     monkeypatch.setenv("QWEN_NPU_HOME", str(tmp_path / "home"))
     for name in ("MODEL", "PORT", "STACK", "SERVER", "HOST", "API_KEY", "URL"): monkeypatch.delenv(f"QWEN_NPU_{name}", raising=False)
     monkeypatch.chdir(tmp_path)
@@ -58,7 +58,7 @@ def server(monkeypatch):
     import machines
 
     from qwen_npu_tut import walk
-    from qwen_npu_tut.machine import read_machine
+    from qwen_npu_tut.host.machine import read_machine
     machine = read_machine(replace(machines.A3, docker=True).host())
     monkeypatch.setattr(walk, "read_machine", lambda host: machine)
     return machine
@@ -67,10 +67,10 @@ def server(monkeypatch):
 @pytest.fixture
 def serving(tmp_path, private_home):
     "A function that starts the stand-in for an engine (fake_engine.py) and gives its record, as `start` would."
-    from qwen_npu_tut.access import hand_over_key
-    from qwen_npu_tut.processes import free_port
+    from qwen_npu_tut.server.launch import hand_over_key
+    from qwen_npu_tut.server.processes import free_port
     from qwen_npu_tut.serve import READY, Server
-    from qwen_npu_tut.settings import Settings
+    from qwen_npu_tut.base.settings import Settings
     running = []
 
     def begin(key=None, name="tested", **faults):

@@ -18,9 +18,9 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from qwen_npu_tut.install import LOCKS
-from qwen_npu_tut.resolve import package_index
-from qwen_npu_tut.settings import Problem
-from qwen_npu_tut.stacks import stack
+from qwen_npu_tut.engine.resolve import package_index
+from qwen_npu_tut.base.settings import Problem
+from qwen_npu_tut.engine.stacks import stack
 
 ROW = re.compile(r"^([\w.-]+)==([\w.!+-]+)", re.MULTILINE)
 WHEEL = re.compile(r'([^/"]+\.whl)#sha256=([0-9a-f]{64})')  # PEP 503: a file and its hash

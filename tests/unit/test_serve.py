@@ -1,0 +1,313 @@
+"Starting, waiting and stopping, with a stand-in for the engine: see fake_engine.py."
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from patience import patient
+
+from qwen_npu_tut import serve
+from qwen_npu_tut.server.launch import key_file
+from qwen_npu_tut.model.folder import Record, keep, listed
+from qwen_npu_tut.server.processes import birth, session_of
+from qwen_npu_tut.base.settings import Problem, Settings
+from qwen_npu_tut.engine.stacks import stack
+
+FAKE = Path(__file__).with_name("fake_engine.py")
+CPU = stack("cpu")
+
+
+@pytest.fixture
+def engine(tmp_path, private_home):
+    "An interpreter that is the stand-in; whatever it has started is ended afterwards, by its own record or pid."
+    file = tmp_path / "python"
+    file.write_text(f"#!{sys.executable}\nimport runpy\nrunpy.run_path({str(FAKE)!r}, run_name='__main__')\n")
+    file.chmod(0o755)
+    yield file
+    for record in (private_home / "servers").glob("*.json"): serve.stop(record.stem, grace=0)
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    "Settings for a folder that passes for a model."
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+
+    class Whole:
+        def or_problem(self): return self
+    Whole.folder = folder
+    monkeypatch.setattr(serve, "proved", lambda path: Whole())
+    return Settings(model=str(folder), port=0, server="tested")
+
+
+def start(settings, engine, **faults):
+    "Start with the stand-in misbehaving as told."
+    return serve.start(settings, CPU, environment={**os.environ, "FAKE_ENGINE": json.dumps(faults)}, python=engine)
+
+
+def launch_only(settings, engine, **faults):
+    "What is left when a start is killed right after the launch: the server, its record, and nobody who waits."
+    chosen = replace(settings, port=serve.free_port(settings.host, 0))
+    line = serve.launch_line(chosen, settings.model, CPU, engine)
+    environment = serve.launch_environment(CPU, {**os.environ, "FAKE_ENGINE": json.dumps(faults)})
+    return serve._launch(chosen, line, environment, Path(settings.model))
+
+
+def test_start_and_stop(settings, engine, private_home):
+    events = []
+    server = serve.start(settings, CPU, environment=os.environ, report=events.append, python=engine)
+    assert [event.step for event in events if event.kind == "done"] == ["imports", "weights", "KV cache", "warm-up", "first token"]
+    assert len(session_of(server.pid, server.born)) == 3
+    assert serve.status("tested") == {"state": "running", "url": server.url, "pid": server.pid, "model": "model", "log": server.log}
+    assert oct(serve._file("tested").stat().st_mode & 0o777) == "0o600"
+    assert os.getsid(server.pid) == server.pid != os.getsid(0)
+    assert serve.stop("tested") is True
+    assert session_of(server.pid, server.born) == {}
+    assert serve.status("tested")["state"] == "stopped" and serve.stop("tested") is False
+    assert sorted(path.name for path in (private_home / "servers").iterdir()) == ["tested.lock"]
+
+
+def test_twice_is_the_same_server(settings, engine):
+    first = start(settings, engine)
+    port = int(first.url.rpartition(":")[2])
+    assert start(settings, engine) == first
+    assert start(replace(settings, port=port), engine) == first
+    with pytest.raises(Problem, match="other settings: --context-length is not set there and 512 here"): start(replace(settings, context_length=512), engine)
+    with pytest.raises(Problem, match="already runs with other settings"): start(replace(settings, served_name="other"), engine)
+    assert first.alive
+
+
+def test_a_server_whose_model_was_replaced_is_named(settings, engine):
+    folder = Path(settings.model)
+
+    def downloaded(config: str) -> None:
+        (folder / "config.json").write_text(config)
+        keep(Record("owner/name", str(folder.resolve()), "a hub", "main", listed(folder)))
+
+    downloaded("{}")
+    first = start(settings, engine)
+    assert serve.outdated(folder) == [] and start(settings, engine) == first
+    downloaded('{"another": "model"}')
+    assert serve.outdated(folder) == [first]
+    with pytest.raises(Problem, match="serves the model that lay in .* when it started"):
+        start(settings, engine)
+    assert first.alive and serve.status("tested")["state"] == "running"
+    serve.stop("tested")
+    start(settings, engine)
+    assert serve.outdated(folder) == []
+
+
+START = """
+import json, os, sys, types
+from pathlib import Path
+from qwen_npu_tut import serve
+from qwen_npu_tut.base.settings import Settings
+from qwen_npu_tut.engine.stacks import stack
+model, engine = map(Path, sys.argv[1:3])
+serve.proved = lambda path: types.SimpleNamespace(or_problem=lambda: types.SimpleNamespace(folder=model))
+print(serve.start(Settings(model=str(model), port=0, server="tested"), stack("cpu"), python=engine, report=lambda event: print(event.kind, event.step, flush=True)).pid)
+"""
+
+
+def start_elsewhere(settings, engine, **faults):
+    "A start in a process of its own."
+    return subprocess.Popen([sys.executable, "-c", START, settings.model, str(engine)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                            env={**os.environ, "FAKE_ENGINE": json.dumps(faults)}, start_new_session=True)
+
+
+def until(question, seconds=10.0):
+    "Wait for something to become true."
+    deadline = time.monotonic() + patient(seconds)
+    while not question():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def test_model_removed_while_it_serves(settings, engine, monkeypatch):
+    "What is loaded goes on answering; the next start says what is missing."
+    from qwen_npu_tut.model.folder import proved
+    server = start(settings, engine)
+    shutil.rmtree(settings.model)
+    assert serve.status("tested")["state"] == "running"
+    monkeypatch.setattr(serve, "proved", proved)
+    with pytest.raises(Problem, match="neither a folder nor|There is no folder"): start(settings, engine)
+    assert server.alive
+
+
+def test_log_removed_while_it_serves(settings, engine):
+    server = start(settings, engine)
+    Path(server.log).unlink()
+    assert start(settings, engine) == server
+
+
+def test_two_at_the_same_instant(settings, engine):
+    both = [start_elsewhere(settings, engine, seconds=0.3) for _ in range(2)]
+    said = [process.communicate(timeout=patient(30))[0].split("\n") for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert len({lines[-2] for lines in said}) == 1  # one pid
+    assert sum("waiting " in lines for lines in said) == 1
+
+
+def test_port_taken(settings, engine):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(Problem) as problem: start(replace(settings, port=port), engine)
+    assert f"Port {port} is taken by process {os.getpid()} (" in problem.value.what and "--port 0" in problem.value.fix
+    assert not serve._file("tested").exists()
+
+
+def test_port_promised_to_a_server_that_still_loads(settings, engine):
+    loading = launch_only(settings, engine, hang="weights")
+    port = int(loading.url.rpartition(":")[2])
+    with pytest.raises(Problem, match=f"taken by the server 'tested' .process {loading.pid}"): start(replace(settings, server="second", port=port), engine)
+
+
+@pytest.mark.parametrize("phase", ["imports", "weights", "KV cache", "warm-up"])
+def test_died_at_a_phase(settings, engine, phase, monkeypatch):
+    launched = []
+    monkeypatch.setattr(serve, "_launch", lambda *given, launch=serve._launch: launched.append(launch(*given)) or launched[0])
+    with pytest.raises(Problem) as problem: start(settings, engine, die=phase)
+    assert f"while it was at: {phase}" in problem.value.what
+    assert f"it died on purpose at {phase}" in problem.value.fix and "server-tested.log" in problem.value.fix
+    assert session_of(launched[0].pid, launched[0].born) == {}  # its orphans too
+    assert serve.status("tested")["state"] == "stopped"
+
+
+def test_a_server_that_died_says_its_known_cause(settings, engine):
+    with pytest.raises(Problem) as problem:
+        start(settings, engine, die="imports", said="SafetensorError: HeaderTooLarge")
+    assert "damaged" in problem.value.fix.splitlines()[0] and "qwen-npu verify" in problem.value.fix
+
+
+def test_no_part_of_an_npu_explains_a_server_without_one(settings, engine):
+    said = "ImportError: libhccl.so: cannot open shared object file: No such file or directory"
+    with pytest.raises(Problem) as problem: start(settings, engine, die="imports", said=said)
+    assert problem.value.fix.startswith("A shared library that the program needs")
+    assert "CANN" not in problem.value.fix
+
+
+def test_died_after_it_was_ready(settings, engine):
+    with pytest.raises(Problem, match="made no token"): start(settings, engine, die="ready")
+    assert serve.status("tested")["state"] == "stopped"
+
+
+def test_never_ready(settings, engine):
+    with pytest.raises(Problem, match=f"not ready after {patient(1):.0f} seconds; it was at: weights"):
+        serve.start(settings, CPU, environment={**os.environ, "FAKE_ENGINE": '{"hang": "KV cache"}'}, python=engine, timeout=patient(1))
+    assert serve.status("tested")["state"] == "stopped"
+
+
+def test_ready_and_silent(settings, engine):
+    with pytest.raises(Problem, match="said that it is ready, and made no token"):
+        serve.start(settings, CPU, environment={**os.environ, "FAKE_ENGINE": '{"silent": true}'}, python=engine, timeout=patient(2))
+    assert serve.status("tested")["state"] == "stopped"
+
+
+def test_launcher_killed(settings, engine):
+    server = start(settings, engine)
+    os.kill(server.pid, signal.SIGKILL)
+    until(lambda: not server.alive)
+    assert serve.status("tested")["state"] == "dead"
+    assert len(session_of(server.pid, server.born)) == 2  # orphans
+    assert serve.stop("tested") is True
+    assert session_of(server.pid, server.born) == {}
+
+
+def test_start_after_a_dead_server_clears_its_orphans(settings, engine):
+    first = start(settings, engine)
+    os.kill(first.pid, signal.SIGKILL)
+    until(lambda: not first.alive)
+    second = start(settings, engine)
+    assert second.pid != first.pid and session_of(first.pid, first.born) == {}
+    assert Path(second.log).with_suffix(".previous.log").is_file()
+
+
+def test_deaf_server_is_ended_by_force(settings, engine):
+    server = start(settings, engine, deaf=True)
+    assert serve.stop(server, grace=0.5) is True
+    assert session_of(server.pid, server.born) == {}
+
+
+@pytest.mark.parametrize("born", ["another-boot 1", ""], ids=["another boot", "no birth"])
+def test_record_of_another_process(settings, engine, born):
+    "The number in the record is a living process, but not ours: it must survive."
+    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+    try:
+        boot, _, ticks = birth(bystander.pid).rpartition(" ")
+        facts = {"record": "tested", "name": "m", "url": "http://127.0.0.1:1", "pid": bystander.pid, "born": born or f"{boot} {int(ticks) - 1}",
+                 "model": "m", "log": "/dev/null", "line": [], "started": 0}
+        serve.write_atomic(serve._file("tested"), json.dumps(facts))
+        assert serve.find("tested") is None and serve.status("tested")["state"] == "dead"
+        assert serve.stop("tested") is False and not serve._file("tested").exists()
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"pid": 1}', '{"pid": "x", "line": 3}', "\x00\xff"])
+def test_damaged_record(settings, engine, text):
+    serve.write_atomic(serve._file("tested"), text)
+    assert serve.status("tested")["state"] == "stopped" and serve.find("tested") is None and serve.stop("tested") is False
+    assert start(settings, engine).alive
+
+
+@pytest.mark.parametrize("phase", ["weights", "KV cache", "warm-up", "ready"])
+def test_interrupted_start_stops_its_server(settings, engine, phase):
+    starting = start_elsewhere(settings, engine, hang=phase)
+    until(lambda: serve.find("tested"))
+    server = serve.find("tested")
+    until(lambda: starting.stdout.readline() == "begun imports\n")
+    os.kill(starting.pid, signal.SIGINT)
+    starting.communicate(timeout=patient(20))
+    assert session_of(server.pid, server.born) == {} and serve.status("tested")["state"] == "stopped"
+
+
+def test_killed_start_leaves_a_server_that_is_found(settings, engine):
+    starting = start_elsewhere(settings, engine, seconds=0.6)
+    until(lambda: serve.find("tested"))
+    os.kill(starting.pid, signal.SIGKILL)
+    starting.communicate()
+    server = serve.find("tested")
+    assert serve.status("tested")["state"] == "starting"
+    assert start(settings, engine) == server and serve.status("tested")["state"] == "running"
+
+
+def test_key_is_used_and_not_shown(settings, engine):
+    guarded = replace(settings, api_key="sk-very-secret")
+    server = start(guarded, engine)
+    assert "sk-very-secret" not in Path(f"/proc/{server.pid}/cmdline").read_text() + Path(f"/proc/{server.pid}/environ").read_text(errors="replace")
+    assert "sk-very-secret" not in Path(server.log).read_text() + serve._file("tested").read_text() + repr(server)
+    assert start(guarded, engine) == server
+    with pytest.raises(Problem, match="its engine or its key"): start(replace(settings, api_key="another"), engine)
+    serve.stop(server)
+    assert not key_file("tested").exists()
+
+
+def test_refusals_start_nothing(settings, engine, tmp_path, private_home):
+    for wrong, python, words in ((replace(settings, flags="--api-key x"), engine, "does not belong"), (settings, tmp_path / "none", "is not installed")):
+        with pytest.raises(Problem, match=words): start(wrong, python)
+    assert not list(private_home.glob("servers/*.json"))
+
+
+def test_foreground_beside_a_running_server(settings, engine):
+    server = start(replace(settings, api_key="sk-kept"), engine)
+    with pytest.raises(Problem, match=f"already runs, as process {server.pid}"): serve.foreground(settings, CPU, python=engine)
+    assert key_file("tested").exists()
+
+
+def test_foreground_becomes_the_server(settings, engine):
+    code = START.replace("print(serve.start(", "serve.foreground(").replace(", report=lambda event: print(event.kind, event.step, flush=True)).pid)", ")")
+    process = subprocess.Popen([sys.executable, "-c", code, settings.model, str(engine)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    try: assert any(serve.READY in line for line in process.stdout)
+    finally:
+        process.terminate()
+        process.communicate(timeout=patient(10))

@@ -1,0 +1,143 @@
+"The teaching model: a shape that every SGLang takes, and a home that holds an older one."
+import hashlib
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+
+import pytest
+
+from qwen_npu_tut import walk
+from qwen_npu_tut.engine import cpu as plugin
+from qwen_npu_tut.download import model_folder
+from qwen_npu_tut.install import engine_python, site_packages
+from qwen_npu_tut.model.folder import proved, verify
+from qwen_npu_tut.server.processes import birth
+from qwen_npu_tut.serve import Server
+from qwen_npu_tut.base.settings import TEACHING_MODEL, Problem
+from qwen_npu_tut.base.files import write_atomic
+from qwen_npu_tut.engine.stacks import stack, stacks
+from qwen_npu_tut.rehearsal.tutor import MADE_OF, SHAPE, data_folder, made_of
+
+# On an NPU other heads are left to vllm, which no stack installs:
+# sglang 0.5.3rc0 and 0.5.6.post2, srt/layers/rotary_embedding.py.
+HEAD_DIMENSIONS = {"0.5.3rc0": (64, 128, 256, 512), "0.5.6.post2": (64, 128, 256, 512)}
+
+
+@pytest.mark.parametrize("name", stacks())
+def test_the_shape_is_one_that_the_stack_takes(name):
+    allowed = HEAD_DIMENSIONS.get(stack(name).version("sglang"))
+    assert allowed is None or SHAPE["head_dim"] in allowed
+
+
+def test_the_shape_fits_the_kernels_and_two_devices():
+    heads, groups = SHAPE["num_attention_heads"], SHAPE["num_key_value_heads"]
+    assert groups < heads and heads % groups == 0  # grouped, as Qwen3-8B's are
+    # sgl-kernel-npu norm/split_qkv_rmsnorm_rope.py@240ec377 asserts it of a head; groups of five work there (Qwen3-14B)
+    assert SHAPE["head_dim"] & (SHAPE["head_dim"] - 1) == 0
+    assert not any(count % 2 for count in (heads, groups, SHAPE["intermediate_size"]))  # --tp 2
+
+
+def test_the_weights_stay_small():
+    assert (data_folder() / "weights.safetensors").stat().st_size <= 5_200_000
+
+
+# A stand-in for the engine's interpreter. It builds with the module and the data that lie in its
+# site-packages; what needs torch is small: one tensor a layer, with numbers from the data's hash.
+ENGINE = """#!{python}
+import json, sys
+sys.path.insert(0, {site!r})
+from qwen_npu_tut import tutor
+
+def write_shards(folder, tensors):
+    width, content = tutor.SHAPE["head_dim"], bytes.fromhex(tutor.made_of())
+    rows = {{f"model.layers.{{layer}}.self_attn.q_norm.weight": dict(dtype="BF16", shape=[width],
+             data_offsets=[2 * width * layer, 2 * width * (layer + 1)])
+             for layer in range(tutor.SHAPE["num_hidden_layers"])}}
+    header = json.dumps(rows).encode()
+    numbers = content * (2 * width * len(rows) // len(content))
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + numbers)
+
+tutor.write_shards, tutor.expanded = write_shards, lambda: None
+tutor.write_tokenizer = lambda folder: tutor.write_json(folder / "tokenizer.json", dict(of=tutor.made_of()))
+sys.exit(tutor.main(sys.argv[3:]))
+"""
+
+
+def of_old(files: dict[str, bytes]) -> dict[str, bytes]:
+    "What is laid into the engine, as an earlier version of the package had it: other heads."
+    module = files["qwen_npu_tut/rehearsal/tutor.py"]
+    old = module.replace(b"head_dim=%d" % SHAPE["head_dim"], b"head_dim=32")
+    assert old != module
+    return files | {"qwen_npu_tut/rehearsal/tutor.py": old}
+
+
+@pytest.fixture
+def choice(private_home, monkeypatch):
+    "A home as an earlier version left it: its plugin in the engine, its model built and fetched."
+    choice = walk.choose(stack="cpu", model=TEACHING_MODEL)
+    python, site = engine_python("cpu"), site_packages(choice.stack, choice.machine)
+    python.parent.mkdir(parents=True)
+    python.write_text(ENGINE.format(python=sys.executable, site=str(site)))
+    python.chmod(0o755)
+    files = of_old(plugin.plugin_files())
+    data = [files[f"qwen_npu_tut/teaching/{path.name}"] for path in sorted(data_folder().iterdir())]
+    old = hashlib.sha256(b"".join([*data, files["qwen_npu_tut/rehearsal/tutor.py"]])).hexdigest()
+    with monkeypatch.context() as earlier:
+        earlier.setattr(plugin, "plugin_files", lambda: files)
+        earlier.setattr(walk, "made_of", lambda: old)
+        plugin.lay_plugin(site)
+        folder = walk.fetch(choice)
+    assert folder == model_folder(TEACHING_MODEL) and proved(folder)
+    assert shape_of(folder)["head_dim"] == 32 and (folder / MADE_OF).read_text() == old
+    return choice
+
+
+def shape_of(folder) -> dict: return json.loads((folder / "config.json").read_text())
+
+
+def hashes_of(folder) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def test_an_older_model_is_replaced_as_a_whole(choice, private_home):
+    folder = walk.fetch(choice)
+    assert proved(folder) and verify(folder)
+    assert shape_of(folder)["head_dim"] == SHAPE["head_dim"]
+    assert (folder / MADE_OF).read_text() == made_of()
+    assert hashes_of(folder) == hashes_of(private_home / "hub" / "teaching-qwen3")
+    events = []
+    assert walk.fetch(choice, events.append) == folder and events == []  # and left alone from then on
+
+
+def test_an_interrupted_replacement_is_no_model(choice):
+    "Some files are new and some are old then: nothing serves that, and the next call ends it."
+    folder, replaced = model_folder(TEACHING_MODEL), []
+
+    def interrupt(event):
+        if getattr(event, "kind", "") == "replacing": replaced.append(event.file)
+        if len(replaced) > 2: raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt): walk.fetch(choice, interrupt)
+    assert shape_of(folder)["head_dim"] == SHAPE["head_dim"]
+    assert not proved(folder) and not verify(folder)
+    assert proved(walk.fetch(choice)) and (folder / MADE_OF).read_text() == made_of()
+
+
+def test_download_names_a_server_that_serves_the_older_one(choice, run, private_home):
+    folder = model_folder(TEACHING_MODEL)
+    server = Server("mine", "teaching-qwen3", "http://127.0.0.1:1", os.getpid(), birth(os.getpid()),
+                    str(folder), "log", (), time.time())
+    write_atomic(private_home / "servers" / "mine.json", json.dumps(asdict(server)))
+    code, out, _ = run("download", TEACHING_MODEL)
+    assert code == 0 and "The server 'mine' still serves the model that lay there before" in out
+    write_atomic(private_home / "servers" / "mine.json", json.dumps(asdict(server) | {"started": time.time()}))
+    code, out, _ = run("download", TEACHING_MODEL)
+    assert code == 0 and "still serves" not in out
+
+
+def test_without_an_engine_it_says_so(private_home):
+    with pytest.raises(Problem, match="engine of the stack cpu is not installed"):
+        walk.fetch(walk.choose(stack="cpu", model=TEACHING_MODEL))
+    assert not (private_home / "stacks").exists()
