@@ -43,12 +43,12 @@ docs: ## build the docs site and serve it on this machine
 
 bench: ## the figures: start-up, speed, memory
 	$(DEV)
-	@for script in tests/bench_*.py; do echo "== $$script"; $(BIN)/python $$script $(ARGS) || exit 1; done
+	@for script in tests/bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script $(ARGS) || exit 1; done
 
 record: ## run the notebooks and keep their outputs; then the panel's picture, README.md and README.zh.md
 	$(DEV)
 	@$(BIN)/python tools/run_notebooks.py $(ARGS)
-	@$(BIN)/python -m pytest -q tests/test_panel.py -k from_check && cp tests/screenshots/panel.png nbs/lib/console.png
+	@$(BIN)/python -m pytest -q tests/browser/test_panel.py -k from_check && cp tests/screenshots/panel.png nbs/faces/panel.png
 	@$(BIN)/python tools/build_readme.py
 
 browser: ## install Chromium for the browser tests (Debian and Ubuntu, as root)

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 from urllib.parse import urlsplit
-from .access import is_loopback, key_of, refuse_key
+from .server.launch import is_loopback, key_of, refuse_key
 from .serve import Server, find
-from .settings import Problem, Settings
+from .base.events import Problem
+from .base.settings import Settings
 
 # %% ../nbs/06_call.ipynb #ceceef04
 def plain_address(
@@ -108,7 +109,7 @@ def endpoint_of(
     server: Server,  # one that runs here
 ) -> Endpoint:
     "How a server is called: its address, the key it was started with, its model."
-    return Endpoint(server.url, key_of(server.record), server.name)
+    return Endpoint(server.url, key_of(server.name), server.model_name)
 
 def endpoint(
     settings: Settings,  # `url` names a service elsewhere; else the server of the record `server` is called

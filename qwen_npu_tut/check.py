@@ -13,14 +13,15 @@ import io
 import re
 from dataclasses import asdict, dataclass, replace
 from packaging.version import Version
-from .diagnose import diagnose, first_error
-from .fit import SUPPORTED, changes, dies, fitting_stack, image_route, python_for
-from .host import Host
-from .launch import objections
-from .machine import MOUNTS, Machine, pci_npus, read_machine
-from .settings import Problem, home, shown
-from .stacks import Stack, also_known, holes, stack
-from .versions import accepts, read_version_file, version_key
+from .base.diagnose import diagnose, first_error
+from .engine.stacks import SUPPORTED, changes, dies, fitting_stack, image_route, python_for
+from .host.system import Host
+from .server.launch import objections
+from .host.machine import MOUNTS, Machine, pci_npus, read_machine
+from .base.events import Problem
+from .base.settings import home, shown
+from .engine.stacks import Stack, also_known, holes, stacks
+from .host.software import accepts, read_version_file, version_key
 
 # %% ../nbs/01_check.ipynb #3897a07b
 @dataclass(frozen=True)
@@ -46,25 +47,25 @@ def judged(
 def gigabytes(count: int) -> str: return f"{count / 1e9:.1f} GB"
 
 # %% ../nbs/01_check.ipynb #c024865e
-def _python_finding(machine: Machine, wanted: Stack) -> Finding:
-    version, words = python_for(machine, wanted), ' or '.join(wanted.python)
+def _python_finding(machine: Machine, stack: Stack) -> Finding:
+    version, words = python_for(machine, stack), ' or '.join(stack.python)
     if version not in ("", machine.python): return Finding("python", "ok", f"Python is {machine.python}; the engine will have Python {version}.", source=", ".join(machine.makers.values()))
-    return judged("python", bool(version), f"Python is {machine.python or 'unknown'}.", f"Python {words} is needed beside it, from conda or for example: uv python install {words[:4]}", wanted.pins["sglang"].source, "block")
+    return judged("python", bool(version), f"Python is {machine.python or 'unknown'}.", f"Python {words} is needed beside it, from conda or for example: uv python install {words[:4]}", stack.pins["sglang"].source, "block")
 
 def platform_findings(
     machine: Machine,  # what was found
-    wanted: Stack,     # the stack it is judged for
+    stack: Stack,     # the stack it is judged for
 ) -> list[Finding]:
     "System, architecture, C library and Python: what a stack's packages are built for."
-    new_enough = bool(machine.glibc) and Version(machine.glibc) >= Version(wanted.glibc)
+    new_enough = bool(machine.glibc) and Version(machine.glibc) >= Version(stack.glibc)
     return [
         judged("system", machine.system == "Linux", f"The system is {machine.system or 'unknown'}.",
                "SGLang serves on Linux. Start the service on a Linux machine and call it from here: chapter 06 needs only its address.", "sgl-project/sglang, installation", "block"),
-        judged("architecture", machine.architecture in wanted.architectures, f"The processor's architecture is {machine.architecture or 'unknown'}.",
-               f"The stack {wanted.name} has packages for {' and '.join(wanted.architectures)}.", "PyPI, the stack's wheels", "block"),
+        judged("architecture", machine.architecture in stack.architectures, f"The processor's architecture is {machine.architecture or 'unknown'}.",
+               f"The stack {stack.name} has packages for {' and '.join(stack.architectures)}.", "PyPI, the stack's wheels", "block"),
         judged("glibc", new_enough, f"The C library is glibc {machine.glibc or 'unknown'}.",
-               f"glibc {wanted.glibc} or newer is needed (Ubuntu 22.04, Debian 12, openEuler 24.03 have it); a container brings its own.", "PyPI, the wheels' platform tags", "block"),
-        _python_finding(machine, wanted),
+               f"glibc {stack.glibc} or newer is needed (Ubuntu 22.04, Debian 12, openEuler 24.03 have it); a container brings its own.", "PyPI, the wheels' platform tags", "block"),
+        _python_finding(machine, stack),
     ]
 
 # %% ../nbs/01_check.ipynb #0b182223
@@ -72,13 +73,13 @@ CARDS = "sgl-project/sglang, Ascend NPU documentation: A2 and A3; Ascend/pytorch
 
 def npu_findings(
     machine: Machine,  # what was found
-    wanted: Stack,     # the stack it is judged for
+    stack: Stack,     # the stack it is judged for
 ) -> list[Finding]:
     "Which cards there are; without an A2 or A3 card one sentence that says so."
     if not machine.series:
-        return [judged("npu", not wanted.needs_npu, "There is no Ascend card to be seen.", "Take the stack cpu (--stack cpu), or go to the machine with the card.", CARDS, "block")]
+        return [judged("npu", not stack.needs_npu, "There is no Ascend card to be seen.", "Take the stack cpu (--stack cpu), or go to the machine with the card.", CARDS, "block")]
     what = f"NPU devices: {dies(machine)}, series {machine.series}, chip {machine.soc or 'unknown'}."
-    return [judged("npu", machine.series in SUPPORTED, what, "This guide is for the series A2 and A3; on this machine it takes the stack cpu: qwen-npu up --stack cpu", CARDS, "block" if wanted.needs_npu else "warn")]
+    return [judged("npu", machine.series in SUPPORTED, what, "This guide is for the series A2 and A3; on this machine it takes the stack cpu: qwen-npu up --stack cpu", CARDS, "block" if stack.needs_npu else "warn")]
 
 # %% ../nbs/01_check.ipynb #5e880f8f
 DOCKER_RUN = ("docker run --device /dev/davinci0 --device /dev/davinci_manager --device /dev/devmm_svm --device /dev/hisi_hdc -v /usr/local/Ascend/driver:/usr/local/Ascend/driver:ro "
@@ -108,12 +109,12 @@ def access_findings(
 # %% ../nbs/01_check.ipynb #5e0b448c
 def driver_findings(
     machine: Machine,  # with a card of a supported series
-    wanted: Stack,     # an NPU stack
+    stack: Stack,     # an NPU stack
 ) -> list[Finding]:
     "The driver, the firmware, and whether each accepts the other."
-    pin, software = wanted.pins["driver"], machine.software
+    pin, software = stack.pins["driver"], machine.software
     old = version_key(machine.driver) < version_key(pin.version)
-    found = [judged("driver", bool(machine.driver) and not old, f"The driver is {machine.driver or 'not to be found'}; the stack {wanted.name} was described with {pin.version}.",
+    found = [judged("driver", bool(machine.driver) and not old, f"The driver is {machine.driver or 'not to be found'}; the stack {stack.name} was described with {pin.version}.",
                     f"Where something fails, install driver {pin.version} or newer with its firmware (hiascend.com); into a container mount /usr/local/Ascend/driver.", pin.source)]
     if not machine.driver: return found
     firmware = (software.firmware and software.firmware.version) or next((board.firmware_version for board in machine.smi.boards), None)
@@ -130,17 +131,17 @@ CHIP_FOLDER = {"A2": "ascend910b", "A3": "ascend910_93"}
 
 def cann_findings(
     machine: Machine,  # with a card of a supported series
-    wanted: Stack,     # an NPU stack
+    stack: Stack,     # an NPU stack
 ) -> list[Finding]:
     "CANN by its parts, its kernels for this chip, NNAL, and what the environment makes of them."
-    pin, software = wanted.pins["cann"], machine.software
+    pin, software = stack.pins["cann"], machine.software
     get = f"Install CANN {pin.version}: {CANN_BY}"
     if not software.canns: return [Finding("cann", "block", "CANN is not installed.", get, pin.source)]
     cann, folder = software.canns[0], CHIP_FOLDER[machine.series]
     mixed, same = cann_in_environment(machine), {version.lower() for version in cann.parts.values()}
     stubs = [part for part in machine.environment.get("LD_LIBRARY_PATH", "").split(":") if re.search(r"/(devlib|stub)(/|$)", part)]
     return [
-        judged("cann", cann.version.lower() == pin.version.lower(), f"CANN is {cann.version} ({cann.root}); the stack {wanted.name} is made for {pin.version}.", get, pin.source),
+        judged("cann", cann.version.lower() == pin.version.lower(), f"CANN is {cann.version} ({cann.root}); the stack {stack.name} is made for {pin.version}.", get, pin.source),
         judged("cann-parts", len(same) == 1, f"The parts of CANN are of one version, {cann.version}." if len(same) == 1 else f"The parts of CANN differ: {', '.join(f'{part} {version}' for part, version in cann.parts.items())}.",
                get, "compiler, opp and runtime version.info; version.cfg"),
         judged("cann-environment", len(mixed) < 2, "The environment names one CANN at most." if len(mixed) < 2 else f"The environment mixes CANN {' and '.join(mixed)}.",
@@ -208,7 +209,7 @@ def hbm_findings(
 # %% ../nbs/01_check.ipynb #d0be4d9f
 def room_findings(
     machine: Machine,    # what was found
-    wanted: Stack,       # the stack it is judged for
+    stack: Stack,       # the stack it is judged for
     disk_bytes: int,     # what is still to be written
 ) -> list[Finding]:
     "Main memory, disk, and whether requests to this machine would leave it through a proxy."
@@ -217,8 +218,8 @@ def room_findings(
     local = re.search(r"127\.0\.0\.1|localhost|\*", variables.get("no_proxy", ""))
     mirrors = [name for name in ("PIP_INDEX_URL", "HF_ENDPOINT") if machine.environment.get(name)]
     return [
-        judged("memory", machine.memory_bytes >= wanted.memory_bytes, f"{gigabytes(machine.memory_bytes)} of memory is available.",
-               f"Serving needs about {gigabytes(wanted.memory_bytes)}: end other programs, or take a larger machine.", "measured; the model's files"),
+        judged("memory", machine.memory_bytes >= stack.memory_bytes, f"{gigabytes(machine.memory_bytes)} of memory is available.",
+               f"Serving needs about {gigabytes(stack.memory_bytes)}: end other programs, or take a larger machine.", "measured; the model's files"),
         judged("disk", machine.disk_bytes >= disk_bytes, f"{gigabytes(machine.disk_bytes)} of disk is free, {gigabytes(disk_bytes)} is still needed.",
                f"Free some below {shown(home())}, or take a larger disk: export QWEN_NPU_HOME=/path/on/it", "measured; the packages' and the model's files", "block"),
         judged("proxy", not proxied or bool(local), "Requests to this machine stay on it." if not proxied or local else "A proxy is set, and it is asked for this machine too.",
@@ -229,38 +230,38 @@ def room_findings(
 # %% ../nbs/01_check.ipynb #83e5d066
 def stack_findings(
     machine: Machine,  # what was found
-    wanted: Stack,     # the stack it is judged for
+    stack: Stack,     # the stack it is judged for
 ) -> list[Finding]:
     "Whether the stack fits as the machine stands, the smallest change where it does not, and where its own sources disagree."
-    if not wanted.needs_npu: return [Finding("stack", "ok", f"The stack {wanted.name} needs no NPU.", source="stacks.toml")]
-    if wanted.refused: return [Finding("stack", "warn", f"The stack {wanted.name} is not installed by this package. {wanted.refused}", "Name another: qwen-npu stack list shows them.", "stacks.toml")]
-    todo, image = changes(machine, wanted), image_route(machine, wanted)
-    found = [judged("stack", not todo, f"The stack {wanted.name} fits this machine." if not todo else f"No set of versions fits this machine as it stands; {wanted.name} is the nearest.", " ".join(todo), "stacks.toml")]
-    if image: found.append(Finding("image", "ok", f"Driver and docker are here: the image {image} needs no more. Its stack is {wanted.name.removesuffix('-image')}-image.", source=wanted.pins["sglang"].source))
-    if wanted.image and not image: found.append(Finding("image", "block", "The image cannot be run here.", " ".join(todo) or f"Take the stack {wanted.name.removesuffix('-image')}.", wanted.pins["sglang"].source))
-    return found + [Finding(f"disputed-{package}", "warn", f"Sources disagree about {package} {pin.version}: {pin.against}.", f"Where it fails, try what the other source names: qwen-npu stack show {wanted.name}", pin.source)
-                    for package, pin in wanted.pins.items() if pin.against]
+    if not stack.needs_npu: return [Finding("stack", "ok", f"The stack {stack.name} needs no NPU.", source="stacks.toml")]
+    if stack.refused: return [Finding("stack", "warn", f"The stack {stack.name} is not installed by this package. {stack.refused}", "Name another: qwen-npu stack list shows them.", "stacks.toml")]
+    todo, image = changes(machine, stack), image_route(machine, stack)
+    found = [judged("stack", not todo, f"The stack {stack.name} fits this machine." if not todo else f"No set of versions fits this machine as it stands; {stack.name} is the nearest.", " ".join(todo), "stacks.toml")]
+    if image: found.append(Finding("image", "ok", f"Driver and docker are here: the image {image} needs no more. Its stack is {stack.name.removesuffix('-image')}-image.", source=stack.pins["sglang"].source))
+    if stack.image and not image: found.append(Finding("image", "block", "The image cannot be run here.", " ".join(todo) or f"Take the stack {stack.name.removesuffix('-image')}.", stack.pins["sglang"].source))
+    return found + [Finding(f"disputed-{package}", "warn", f"Sources disagree about {package} {pin.version}: {pin.against}.", f"Where it fails, try what the other source names: qwen-npu stack show {stack.name}", pin.source)
+                    for package, pin in stack.pins.items() if pin.against]
 
 # %% ../nbs/01_check.ipynb #8c150b98
 def advisory_findings(
     machine: Machine,  # its environment is judged too
-    wanted: Stack,     # the stack it is judged for
+    stack: Stack,     # the stack it is judged for
 ) -> list[Finding]:
     "The known security holes of a stack's releases, and the variables that do harm with them."
-    known = holes(wanted) + objections(wanted, [], machine.environment)
+    known = holes(stack) + objections(stack, [], machine.environment)
     found = [Finding(f"advisory-{each.id}", "warn", each.what, each.fix, each.source) for each in known]
-    rest = also_known(wanted, known)
+    rest = also_known(stack, known)
     return found + ([Finding("advisories", "ok", rest, source="stacks.toml")] if rest else [])
 
 # %% ../nbs/01_check.ipynb #b531deee
 def deep_findings(
     machine: Machine,  # whose probe was run
-    wanted: Stack,     # in whose engine
+    stack: Stack,     # in whose engine
 ) -> list[Finding]:
     "What torch_npu, or torch where no NPU is needed, said when it was tried; nothing where it was not."
     if not machine.probe: return []
-    known = first_error(diagnose(io.BytesIO(machine.probe.encode()), npu=wanted.needs_npu))
-    good, name = re.search(r"^probe ok: (.*)$", machine.probe, re.MULTILINE), "torch_npu" if wanted.needs_npu else "torch"
+    known = first_error(diagnose(io.BytesIO(machine.probe.encode()), npu=stack.needs_npu))
+    good, name = re.search(r"^probe ok: (.*)$", machine.probe, re.MULTILINE), "torch_npu" if stack.needs_npu else "torch"
     return [judged(name, bool(good), f"{name} computes on {good[1]}." if good else f"{name} does not compute. {known.cause if known else ''}".strip(),
                    known.fix if known else "Read its last lines: qwen-npu check --deep --json", known.source if known else "run on this machine", "block")]
 
@@ -295,15 +296,15 @@ class Report:
 # %% ../nbs/01_check.ipynb #d0977d1e
 def check(
     machine: Machine,            # what was found
-    wanted: Stack | None = None, # the stack to judge for; the fitting one if None
+    stack: Stack | None = None, # the stack to judge for; the fitting one if None
     disk_bytes: int = 0,         # bytes that are still to be written below the home folder
 ) -> Report:
     "Every finding, in the order in which a failure would come."
-    wanted = wanted or fitting_stack(machine)
-    found = [*platform_findings(machine, wanted), *npu_findings(machine, wanted)]
-    deep = deep_findings(machine, wanted)
-    if machine.series in SUPPORTED and wanted.needs_npu:
-        chip = [*access_findings(machine), *driver_findings(machine, wanted), *([] if wanted.image else cann_findings(machine, wanted)), *smi_findings(machine), *hbm_findings(machine, wanted.model_bytes)]
+    stack = stack or fitting_stack(machine)
+    found = [*platform_findings(machine, stack), *npu_findings(machine, stack)]
+    deep = deep_findings(machine, stack)
+    if machine.series in SUPPORTED and stack.needs_npu:
+        chip = [*access_findings(machine), *driver_findings(machine, stack), *([] if stack.image else cann_findings(machine, stack)), *smi_findings(machine), *hbm_findings(machine, stack.model_bytes)]
         if deep and deep[0].level == "ok": chip = [replace(each, level="warn") if each.level == "block" else each for each in chip]
         found += chip
-    return Report(machine, wanted.name, (*found, *deep, *room_findings(machine, wanted, disk_bytes), *stack_findings(machine, wanted), *advisory_findings(machine, wanted)))
+    return Report(machine, stack.name, (*found, *deep, *room_findings(machine, stack, disk_bytes), *stack_findings(machine, stack), *advisory_findings(machine, stack)))

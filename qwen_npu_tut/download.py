@@ -18,13 +18,18 @@ from glob import escape
 from pathlib import Path
 from shutil import disk_usage, rmtree
 
-from .hashing import Entry, Listener, Progress, Tally, hashes
-from .model import Flaw, Proof, Record, absent, against, begun, dated, keep, listed, prove, proved, read_record, record_file, safe
+from .model.folder import Entry, Tally, hashes
+from .base.events import Listener, Event
+from .model.folder import Flaw, Proof, Record, absent, against, begun, dated, keep, listed, prove, proved, read_record, record_file, safe
+from .base.events import unheard
 
 # %% ../nbs/04_download.ipynb #fd5ff607
-from .model import sized, verify, weight_map
-from .settings import Problem, home, locked, shown
-from .sources import chosen_hub, differs_problem, direct, hub_problem, passing, source, without_password, wrong_bytes
+from .base.events import sized
+from .model.folder import verify, weight_map
+from .base.events import Problem
+from .base.settings import home, shown
+from .base.files import locked
+from .model.hubs import chosen_hub, differs_problem, direct, hub_problem, passing, source, without_password, wrong_bytes
 
 # %% ../nbs/04_download.ipynb #58dc8f71
 def model_folder(
@@ -116,21 +121,21 @@ def _sweep(folder: Path, model: str, entries: Iterable[Entry]):
     for old in _old_halves(folder, model): rmtree(old, ignore_errors=True)
 
 # %% ../nbs/04_download.ipynb #881f27a2
-def _unproved(folder: Path, entries: list[Entry], seen: dict[str, Entry], report: Listener) -> tuple[list[Entry], list[Entry]]:
+def _unproved(folder: Path, entries: list[Entry], seen: dict[str, Entry], tell: Listener) -> tuple[list[Entry], list[Entry]]:
     "The entries that are not here, after those were removed that are here and wrong; and the removed ones."
     here = dated(folder, entries)
     present = [entry for entry in here if entry.mtime_ns and seen.get(entry.path) != entry]
-    found = hashes(folder, [entry for entry in present if (folder / entry.path).stat().st_size == entry.size], report) if present else {}
+    found = hashes(folder, [entry for entry in present if (folder / entry.path).stat().st_size == entry.size], tell) if present else {}
     bad = [entry for entry in present if found.get(entry.path) != entry.sha256]
     for entry in bad:
-        report(Progress("replacing", entry.path))
+        tell(Event("replacing", entry.path))
         (folder / entry.path).unlink()
     seen.update({entry.path: entry for entry in present if entry not in bad})
     lacking = {entry.path for entry in bad} | {entry.path for entry in here if not entry.mtime_ns}
     return [entry for entry in entries if entry.path in lacking], [replace(entry, mtime_ns=0) for entry in bad]
 
 # %% ../nbs/04_download.ipynb #4ff70cd8
-def _round(hub, record: Record, seen: dict[str, Entry], wrong: dict[Entry, list[Problem]], report: Listener) -> tuple[Record, dict[str, BaseException]]:
+def _round(hub, record: Record, seen: dict[str, Entry], wrong: dict[Entry, list[Problem]], tell: Listener) -> tuple[Record, dict[str, BaseException]]:
     "One look at the hub and one go at what is not here; gives what it lists, and what went wrong by file."
     folder, (commit, rows) = Path(record.folder), hub.listing(record.model, record.revision)
     entries = checked(rows, record.model)
@@ -140,7 +145,7 @@ def _round(hub, record: Record, seen: dict[str, Entry], wrong: dict[Entry, list[
     _adopt(folder, record.model, entries)
 
     def bring(wanted: list[Entry], tell: Listener | None) -> dict[str, BaseException]:
-        lacking, _ = _unproved(folder, wanted, seen, report)
+        lacking, _ = _unproved(folder, wanted, seen, tell)
         if not lacking: return {}
         keep(record)  # it names no files yet: a download has begun
         tally = Tally("downloading", sum(entry.size for entry in wanted), tell, sum(entry.size for entry in wanted if entry not in lacking))
@@ -148,9 +153,9 @@ def _round(hub, record: Record, seen: dict[str, Entry], wrong: dict[Entry, list[
 
     small = [entry for entry in entries if entry.path in ("config.json", "model.safetensors.index.json")]
     failures = bring(small, None)
-    if not failures and not _unproved(folder, small, seen, report)[0]:
+    if not failures and not _unproved(folder, small, seen, tell)[0]:
         _can_be_whole(folder, entries, record.model)
-        failures = bring(entries, report)
+        failures = bring(entries, tell)
     return replace(record, files=tuple(entries), commit=commit), failures
 
 # %% ../nbs/04_download.ipynb #34bf578f
@@ -166,21 +171,21 @@ PATIENCE = {False: 10.0, True: 120.0}  # seconds without a new megabyte, before 
 PAUSE = 1.0                            # seconds before the second round; doubled before each further one, up to half a minute
 
 # %% ../nbs/04_download.ipynb #742019ca
-def _from_hub(hub, record: Record, report: Listener) -> tuple[Record, dict[str, Entry]]:
+def _from_hub(hub, record: Record, tell: Listener) -> tuple[Record, dict[str, Entry]]:
     "A folder in which every file is what the hub lists; gives the listing, and the files with their times."
     folder, seen, wrong = Path(record.folder), {}, defaultdict(list)
     listing, most, moved, pause = record, 0, time.monotonic(), PAUSE
 
-    def watched(event: Progress):
+    def watched(event: Event):
         nonlocal most, moved, pause
         if event.kind == "downloading" and event.done >= most + 1_000_000: most, moved, pause = event.done, time.monotonic(), PAUSE
-        report(event)
+        tell(event)
 
     while True:
         try: listing, failures = _round(hub, record, seen, wrong, watched)
         except Problem: raise
         except Exception as error: failures = {"": error}
-        lacking, bad = _unproved(folder, list(listing.files), seen, report)
+        lacking, bad = _unproved(folder, list(listing.files), seen, tell)
         if listing.files and not lacking: return listing, seen
         problems = {path: hub_problem(error, f"{path} of {record.model}" if path else record.model, record.source) for path, error in failures.items()}
         for path, error in failures.items():
@@ -189,22 +194,22 @@ def _from_hub(hub, record: Record, report: Listener) -> tuple[Record, dict[str, 
         for entry in lacking: wrong[entry] += [problems[entry.path]] * wrong_bytes(failures[entry.path]) if entry.path in failures else []
         why = next(iter([*problems.values(), *(wrong[entry][-1] for entry in bad)]), differs_problem(record.model))
         if time.monotonic() - moved > PATIENCE[bool(listing.files)]: raise why
-        report(Progress("retrying", text=why.what))
+        tell(Event("retrying", text=why.what))
         time.sleep(pause)
         pause = min(2 * pause, 30.0)
 
 # %% ../nbs/04_download.ipynb #5d4fbb06
-def _from_folder(record: Record, report: Listener) -> tuple[Record, dict[str, Entry]]:
+def _from_folder(record: Record, tell: Listener) -> tuple[Record, dict[str, Entry]]:
     "Copy a model from another folder; gives what is in it, and what of it was compared."
     origin, folder = Path(record.source), Path(record.folder)
     verify(origin, full=False).or_problem()
-    entries = [replace(entry, mtime_ns=0) for entry in listed(origin, report)]
+    entries = [replace(entry, mtime_ns=0) for entry in listed(origin, tell)]
     if folder == origin.resolve(): return replace(record, files=tuple(entries)), {}
     _prepare(folder, entries)
-    bad, missing = against(folder, entries, True, report)
+    bad, missing = against(folder, entries, True, tell)
     wanted = [entry for entry in entries if entry.path in {flaw.file for flaw in bad} | set(missing)]
     if wanted: keep(record)
-    tally = Tally("copying", sum(entry.size for entry in wanted), report)
+    tally = Tally("copying", sum(entry.size for entry in wanted), tell)
     for entry in wanted:
         file = folder / entry.path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -223,18 +228,18 @@ def download(
     source: Path | str | None = None,  # copy from this folder instead of a hub
     revision: str | None = None,    # branch, tag or commit; the hub's main branch if None
     fresh: bool = False,            # ask the hub although a proved model is here; it may have another by now
-    report: Listener | None = None,   # told what is going on
+    tell: Listener = unheard,
 ) -> Proof:
     "A whole model in a folder, or a `Problem`. Safe to repeat, to interrupt and to run twice at once."
-    folder, here, tell = model_folder(model), os.path.isdir(os.path.expanduser(model)), report or (lambda event: None)
+    folder, here = model_folder(model), os.path.isdir(os.path.expanduser(model))
     if here and source is None:
-        if to is None: return (proved(folder) or verify(folder, report=tell)).or_problem()
+        if to is None: return (proved(folder) or verify(folder, tell=tell)).or_problem()
         source = folder
     if to: folder = Path(os.path.expanduser(to)).absolute()
     if to and not here: folder = laid_out(folder, model)
     try:
         if not fresh and (proof := _known(model, revision, folder, False)): return proof
-        with locked(record_file(folder).with_suffix(".lock"), lambda holder: tell(Progress("waiting", text=str(holder)))):
+        with locked(record_file(folder).with_suffix(".lock"), lambda holder: tell(Event("waiting", text=str(holder)))):
             if not fresh and (proof := _known(model, revision, folder, True)): return proof
             found, seen = _brought(model, folder, endpoint, source, revision, tell)
             proof = prove(found, tell, seen).or_problem()
@@ -263,14 +268,14 @@ def _known(model: str, revision: str | None, folder: Path, full: bool) -> Proof 
 def repair(
     folder: Path | str,             # a model's folder
     endpoint: str | None = None,    # another hub than the one that the record names
-    report: Listener | None = None,   # told what is going on
+    tell: Listener | None = None,   # told what is going on
 ) -> Proof:
     "Fetch again what is bad or missing, from where the record says the model came; a `Problem` where it does not say."
     folder = Path(os.path.expanduser(folder)).absolute()
-    if proof := verify(folder, report=report): return proof
+    if proof := verify(folder, tell=tell): return proof
     record = begun(folder)
     if record is None or record.source == str(folder):
         raise Problem(str(proof), "Nothing says where this folder came from. `qwen-npu download MODEL --to FOLDER` completes it; "
                                   f"where the change is yours, delete {shown(record_file(folder))} and verify again.")
     place = {"endpoint": endpoint or record.source} if endpoint or "://" in record.source else {"source": record.source}
-    return download(record.model, folder, revision=record.revision or None, fresh=True, report=report, **place)
+    return download(record.model, folder, revision=record.revision or None, fresh=True, tell=tell, **place)

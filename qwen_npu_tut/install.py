@@ -16,11 +16,12 @@ import urllib.request
 from importlib.resources import files
 from pathlib import Path
 from .check import Machine
-from .fit import python_for
-from .plan import FileProof, PackagesProof, Step, canonical
-from .resolve import package_index
-from .settings import Problem, home
-from .stacks import Stack, mirrors
+from .engine.stacks import python_for
+from .engine.plan import FileProof, PackagesProof, Step, canonical
+from .engine.resolve import package_index
+from .base.events import Problem
+from .base.settings import home
+from .engine.stacks import Stack, mirrors
 
 # %% ../nbs/02_install.ipynb #f4f1d1da
 def stack_folder(
@@ -36,11 +37,11 @@ def engine_python(
     return stack_folder(name) / "env" / "bin" / "python"
 
 def site_packages(
-    wanted: Stack,     # whose engine
+    stack: Stack,     # whose engine
     machine: Machine,  # the Python that the engine is made with names the folder
 ) -> Path:             # where the engine's packages lie
     "The folder in which installed packages are read back."
-    return stack_folder(wanted.name) / "env" / "lib" / f"python{python_for(machine, wanted) or machine.python}" / "site-packages"
+    return stack_folder(stack.name) / "env" / "lib" / f"python{python_for(machine, stack) or machine.python}" / "site-packages"
 
 # %% ../nbs/02_install.ipynb #a2ef2f82
 LOCKS = Path(str(files("qwen_npu_tut"))) / "locks"
@@ -77,7 +78,7 @@ def read_lock(file: Path) -> dict[str, str]:
 
 # %% ../nbs/02_install.ipynb #5b60a63c
 def torch_index(
-    wanted: Stack,          # names the index and torch's version
+    stack: Stack,          # names the index and torch's version
     seconds: float = 3.0,   # how long to wait for an answer
     opener=urllib.request.urlopen,  # what asks; a test gives its own
 ) -> str:                   # the index's address, or "" for the ordinary one
@@ -85,9 +86,9 @@ def torch_index(
     chosen = os.environ.get("QWEN_NPU_TORCH_INDEX")
     if chosen is not None: return chosen
     try:
-        with opener(f"{wanted.indexes['torch']}/torch/", timeout=seconds) as answer: page = answer.read(4_000_000).decode("utf8", "replace")
+        with opener(f"{stack.indexes['torch']}/torch/", timeout=seconds) as answer: page = answer.read(4_000_000).decode("utf8", "replace")
     except (OSError, ValueError): return ""
-    return wanted.indexes["torch"] if re.search(rf"torch-{re.escape(wanted.version('torch'))}(%2B|\+)cpu-", page) else ""
+    return stack.indexes["torch"] if re.search(rf"torch-{re.escape(stack.version('torch'))}(%2B|\+)cpu-", page) else ""
 
 # %% ../nbs/02_install.ipynb #6b459f41
 def package_mirror(
@@ -108,16 +109,16 @@ ANEW = "import shutil, subprocess, sys; shutil.rmtree(sys.argv[1], ignore_errors
 
 def environment_step(
     machine: Machine,  # whose Python it is made with
-    wanted: Stack,     # whose environment it is
+    stack: Stack,     # whose environment it is
 ) -> Step:             # one step
     "A virtual environment with pip, for one engine alone."
-    folder, version = str(stack_folder(wanted.name) / "env"), python_for(machine, wanted)
-    if not version: raise Problem(f"The stack {wanted.name} needs Python {' or '.join(wanted.python)}, and neither that nor conda is here.", f"Get one, for example: uv python install {wanted.python[0]}")
+    folder, version = str(stack_folder(stack.name) / "env"), python_for(machine, stack)
+    if not version: raise Problem(f"The stack {stack.name} needs Python {' or '.join(stack.python)}, and neither that nor conda is here.", f"Get one, for example: uv python install {stack.python[0]}")
     conda = next((path for name, path in machine.makers.items() if not name.startswith("python")), "")
     maker = sys.executable if version == machine.python else machine.makers.get(f"python{version}")
     command = (maker, "-m", "venv", "--clear", folder) if maker else (sys.executable, "-c", ANEW, folder, conda, "create", "--yes", "--quiet", "--prefix", folder, f"python={version}", "pip")
     return Step("environment", "An engine pins hundreds of packages; in an environment of its own they disturb nothing else.", command,
-                PackagesProof(site_packages(wanted, machine), {"pip": ""}), "conda create --name sglang_npu python=3.11", {} if maker else {"CONDA_REGISTER_ENVS": "false"})
+                PackagesProof(site_packages(stack, machine), {"pip": ""}), "conda create --name sglang_npu python=3.11", {} if maker else {"CONDA_REGISTER_ENVS": "false"})
 
 # %% ../nbs/02_install.ipynb #7fed3724
 WITH_FILE = ("import os, pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.argv[2]); "
@@ -149,13 +150,13 @@ def constraints_file(
     return stack_folder(name) / "constraints.txt"
 
 def constraints_step(
-    wanted: Stack,  # an NPU stack
+    stack: Stack,  # an NPU stack
 ) -> Step:          # one step
     "All pins of a stack that pip installs, in one file."
-    names = [name for name, pin in wanted.pins.items() if pin.kind == "pip"]
-    text = "".join(f"{line}\n" for line in [*(f"{name}=={wanted.version(name)}" for name in names), *wanted.constraints])
+    names = [name for name, pin in stack.pins.items() if pin.kind == "pip"]
+    text = "".join(f"{line}\n" for line in [*(f"{name}=={stack.version(name)}" for name in names), *stack.constraints])
     writing = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
-    file = constraints_file(wanted.name)
+    file = constraints_file(stack.name)
     return Step("constraints", "pip trades what is installed for what the next package asks for, unless a file says no.", (sys.executable, "-c", writing, str(file), text), FileProof(file, text))
 
 # %% ../nbs/02_install.ipynb #64cff396
@@ -172,21 +173,21 @@ def torch_rows(
 
 def torch_step(
     machine: Machine,  # what was found
-    wanted: Stack,     # names the versions
+    stack: Stack,     # names the versions
     index: str = "",   # the CPU index's address, or a folder that has the builds of it; empty: the ordinary index
 ) -> Step:             # one step
     "torch and torchvision, which have to match; on the `cpu` stack PyPI's are the locked files."
-    rows = {} if wanted.needs_npu or index else torch_rows(machine.architecture)
-    local = "+cpu" if index and (machine.architecture == "x86_64" or not wanted.needs_npu) else ""
-    pins = locked_versions(rows) or {package: wanted.version(package) + local for package in TORCH}
-    where = "--extra-index-url" if wanted.needs_npu else "--index-url"  # what torch needs beside it is on the ordinary index
+    rows = {} if stack.needs_npu or index else torch_rows(machine.architecture)
+    local = "+cpu" if index and (machine.architecture == "x86_64" or not stack.needs_npu) else ""
+    pins = locked_versions(rows) or {package: stack.version(package) + local for package in TORCH}
+    where = "--extra-index-url" if stack.needs_npu else "--index-url"  # what torch needs beside it is on the ordinary index
     source = (where, index) if index.startswith("http") else ()
-    alone = ("--constraint", str(constraints_file(wanted.name))) if wanted.needs_npu else ("--no-deps",)
+    alone = ("--constraint", str(constraints_file(stack.name))) if stack.needs_npu else ("--no-deps",)
     packages = [f"{package}=={version}" for package, version in pins.items()]
-    plain = pip_install(wanted.name, *alone, *source, *packages)
-    return Step("torch", TORCH_FOR if rows or wanted.needs_npu else TORCH_FOR + UNHASHED,
-                pip_locked(wanted.name, "torch", rows) if rows else plain,
-                PackagesProof(site_packages(wanted, machine), pins),
+    plain = pip_install(stack.name, *alone, *source, *packages)
+    return Step("torch", TORCH_FOR if rows or stack.needs_npu else TORCH_FOR + UNHASHED,
+                pip_locked(stack.name, "torch", rows) if rows else plain,
+                PackagesProof(site_packages(stack, machine), pins),
                 guide="pip install torch==2.6.0 torchvision==0.21.0 --index-url https://download.pytorch.org/whl/cpu")
 
 # %% ../nbs/02_install.ipynb #1dc065a1
@@ -196,14 +197,14 @@ PRODUCT_ON_NPU = "import torch, torch_npu; a = torch.ones(2, 2).npu(); assert (a
 
 def torch_npu_step(
     machine: Machine,             # what was found
-    wanted: Stack,                # an NPU stack
+    stack: Stack,                # an NPU stack
     environment: dict[str, str],  # with CANN's variables
 ) -> Step:                        # one step; stated by sources, not run on an NPU by us
     "torch_npu under the pins of its stack, with what CANN's Python and a build import; versions are read back."
-    pins = [f"{package}=={wanted.version(package)}" for package in ("torch", "torchvision", "torch-npu", "numpy", "wheel") if package in wanted.pins]
+    pins = [f"{package}=={stack.version(package)}" for package in ("torch", "torchvision", "torch-npu", "numpy", "wheel") if package in stack.pins]
     return Step("torch_npu", "It gives torch the device npu; numpy 2 breaks CANN 8.2, so numpy is pinned with it.",
-                pip_install(wanted.name, "--constraint", str(constraints_file(wanted.name)), *pins, *CANN_PYTHON_NEEDS, *BUILD_NEEDS),
-                PackagesProof(site_packages(wanted, machine), {**{name: version for name, _, version in (pin.partition("==") for pin in pins)}, **dict.fromkeys((*CANN_PYTHON_NEEDS, *BUILD_NEEDS), "")}),
+                pip_install(stack.name, "--constraint", str(constraints_file(stack.name)), *pins, *CANN_PYTHON_NEEDS, *BUILD_NEEDS),
+                PackagesProof(site_packages(stack, machine), {**{name: version for name, _, version in (pin.partition("==") for pin in pins)}, **dict.fromkeys((*CANN_PYTHON_NEEDS, *BUILD_NEEDS), "")}),
                 guide="pip install torch_npu==2.6.0.post3", environment=environment)
 
 # %% ../nbs/02_install.ipynb #804d0970
@@ -211,11 +212,11 @@ KEEP = "import pathlib, subprocess, sys; code = subprocess.run(sys.argv[3:]).ret
 
 def chip_step(
     machine: Machine,             # what was found
-    wanted: Stack,                # an NPU stack
+    stack: Stack,                # an NPU stack
     environment: dict[str, str],  # with CANN's variables
 ) -> Step:                        # one step; stated by sources, not run on an NPU by us
     "The product of two matrices of ones on the chip, with torch_npu in the stack's engine: each of its four numbers is 2."
-    made_with = f"image {wanted.images[machine.series]}" if wanted.image else f"torch-npu {wanted.version('torch-npu')}, CANN {machine.cann}"
-    file, text = stack_folder(wanted.name) / "product.txt", f"A 2x2 product on the chip: {machine.soc}, driver {machine.driver}, {made_with}\n"
+    made_with = f"image {stack.images[machine.series]}" if stack.image else f"torch-npu {stack.version('torch-npu')}, CANN {machine.cann}"
+    file, text = stack_folder(stack.name) / "product.txt", f"A 2x2 product on the chip: {machine.soc}, driver {machine.driver}, {made_with}\n"
     return Step("product on the chip", "Installed is not yet working: two matrices are multiplied on the NPU.",
-                (sys.executable, "-c", KEEP, str(file), text, str(engine_python(wanted.name)), "-c", PRODUCT_ON_NPU), FileProof(file, text), environment=environment)
+                (sys.executable, "-c", KEEP, str(file), text, str(engine_python(stack.name)), "-c", PRODUCT_ON_NPU), FileProof(file, text), environment=environment)

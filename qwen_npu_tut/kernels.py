@@ -16,13 +16,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from .check import CANN_BY, Machine
-from .host import run_bounded
-from .image import image_steps
+from .host.system import run_bounded
+from .engine.image import image_steps
 from .install import LOCKS, TORCH, chip_step, constraints_file, constraints_step, engine_python, environment_step, lock_rows, locked_versions, package_mirror, pip_install, pip_locked, site_packages, stack_folder, torch_index, torch_npu_step, torch_step
-from .plan import CommandProof, FileProof, PackagesProof, Step
-from .plugin import plugin_step
-from .settings import Problem, shown
-from .stacks import Stack
+from .engine.plan import CommandProof, FileProof, PackagesProof, Step
+from .engine.cpu import plugin_step
+from .base.events import Problem
+from .base.settings import shown
+from .engine.stacks import Stack
 
 # %% ../nbs/03_kernels.ipynb #a2ccdd02
 def sourced_environment(
@@ -60,12 +61,12 @@ class TagProof:
 
 # %% ../nbs/03_kernels.ipynb #6b1d46fd
 def clone_step(
-    wanted: Stack,  # names the tag
+    stack: Stack,  # names the tag
     package: str,   # "sglang" or "sgl-kernel-npu"
     prefix: str,    # what the repository's tags begin with
 ) -> Step:          # one step
     "A repository of sgl-project at the stack's tag, with its submodules."
-    folder, tag = stack_folder(wanted.name) / "src" / package, prefix + wanted.version(package)
+    folder, tag = stack_folder(stack.name) / "src" / package, prefix + stack.version(package)
     address = f"https://github.com/sgl-project/{package}.git"
     return Step(f"{package} source", "A tag stays what it is; a branch is another tomorrow.",
                 ("git", "clone", "--depth", "1", "--recurse-submodules", "--shallow-submodules", "--branch", tag, address, str(folder)),
@@ -75,44 +76,44 @@ def clone_step(
 RELEASES = "https://github.com/sgl-project/sgl-kernel-npu/releases/download"
 BUILDERS = ("cmake", "gcc", "g++", "make")
 
-def kernels_step(machine: Machine, wanted: Stack, folder: Path, environment: dict[str, str]) -> Step:
+def kernels_step(machine: Machine, stack: Stack, folder: Path, environment: dict[str, str]) -> Step:
     "The kernels' wheel, from a folder and from nowhere else."
     return Step("kernels", "The wheel for this Python, from that folder and from nowhere else.",
-                pip_install(wanted.name, "--no-index", "--no-deps", "--find-links", str(folder), "sgl-kernel-npu"),
-                PackagesProof(site_packages(wanted, machine), {"sgl-kernel-npu": ""}), "pip install output/deep_ep*.whl output/sgl_kernel_npu*.whl --no-cache-dir", environment)
+                pip_install(stack.name, "--no-index", "--no-deps", "--find-links", str(folder), "sgl-kernel-npu"),
+                PackagesProof(site_packages(stack, machine), {"sgl-kernel-npu": ""}), "pip install output/deep_ep*.whl output/sgl_kernel_npu*.whl --no-cache-dir", environment)
 
 def build_steps(
     machine: Machine,            # its series chooses the target
-    wanted: Stack,               # a stack whose kernels are built here
+    stack: Stack,               # a stack whose kernels are built here
     environment: dict[str, str], # with CANN's variables
     deepep: bool = False,        # DeepEP too
 ) -> list[Step]:
     "The kernels from source; the folder of stubs is in the build's path and in no other."
-    source = stack_folder(wanted.name) / "src" / "sgl-kernel-npu"
+    source = stack_folder(stack.name) / "src" / "sgl-kernel-npu"
     cann = environment.get("ASCEND_HOME_PATH", "")
-    building = {**environment, "PATH": f"{engine_python(wanted.name).parent}:{environment.get('PATH', '')}",
+    building = {**environment, "PATH": f"{engine_python(stack.name).parent}:{environment.get('PATH', '')}",
                 "LD_LIBRARY_PATH": f"{cann}/runtime/lib64/stub:{environment.get('LD_LIBRARY_PATH', '')}",
                 "ASCEND_INCLUDE_DIR": f"{cann}/{machine.architecture}-linux/include"}  # build.sh of 20251206 has aarch64's built in
     return [
-        clone_step(wanted, "sgl-kernel-npu", ""),
-        Step("kernels build", "Kernels alone, and for this chip: a dense model needs no DeepEP.", ("bash", "build.sh", *wanted.kernel_target[machine.series]),
+        clone_step(stack, "sgl-kernel-npu", ""),
+        Step("kernels build", "Kernels alone, and for this chip: a dense model needs no DeepEP.", ("bash", "build.sh", *stack.kernel_target[machine.series]),
              FileProof(source / "output" / "sgl_kernel_npu*.whl"), "bash build.sh", building, source, BUILDERS),
-        kernels_step(machine, wanted, source / "output", environment),
-        *([Step("deepep build", "Asked for: it carries tokens to their experts.", ("bash", "build.sh", *wanted.deepep_target[machine.series]),
-                FileProof(source / "output" / "deep_ep*.whl"), "bash build.sh", building, source, BUILDERS), *deepep_steps(machine, wanted, source / "output", environment)] if deepep else []),
+        kernels_step(machine, stack, source / "output", environment),
+        *([Step("deepep build", "Asked for: it carries tokens to their experts.", ("bash", "build.sh", *stack.deepep_target[machine.series]),
+                FileProof(source / "output" / "deep_ep*.whl"), "bash build.sh", building, source, BUILDERS), *deepep_steps(machine, stack, source / "output", environment)] if deepep else []),
     ]
 
 # %% ../nbs/03_kernels.ipynb #ac7a4f36
 LINK = ("import pathlib, sys; site = pathlib.Path(sys.argv[1]); found = list(site.glob('deep_ep/deep_ep_cpp*.so')); "
         "[((site / each.name).unlink(missing_ok=True), (site / each.name).symlink_to(f'deep_ep/{each.name}')) for each in found]; sys.exit(not found)")
 
-def deepep_steps(machine: Machine, wanted: Stack, folder: Path, environment: dict[str, str]) -> list[Step]:
+def deepep_steps(machine: Machine, stack: Stack, folder: Path, environment: dict[str, str]) -> list[Step]:
     "DeepEP's wheel from a folder, and the link that its README asks for (sgl-kernel-npu python/deep_ep/README.md)."
-    site = site_packages(wanted, machine)
+    site = site_packages(stack, machine)
     return [
-        Step("deepep", "The wheel for this Python, from that folder.", pip_install(wanted.name, "--no-index", "--no-deps", "--find-links", str(folder), "deep-ep"),
+        Step("deepep", "The wheel for this Python, from that folder.", pip_install(stack.name, "--no-index", "--no-deps", "--find-links", str(folder), "deep-ep"),
              PackagesProof(site, {"deep-ep": ""}), "pip install output/deep_ep*.whl output/sgl_kernel_npu*.whl --no-cache-dir", environment),
-        Step("deepep link", "Python looks for the module beside the folder.", (str(engine_python(wanted.name)), "-c", LINK, str(site)), FileProof(site / "deep_ep_cpp*.so")),
+        Step("deepep link", "Python looks for the module beside the folder.", (str(engine_python(stack.name)), "-c", LINK, str(site)), FileProof(site / "deep_ep_cpp*.so")),
     ]
 
 # %% ../nbs/03_kernels.ipynb #fcc3ef93
@@ -122,20 +123,20 @@ FETCH = ("import sys, os, urllib.request; part = sys.argv[2] + '.part'; os.maked
 
 def archive_steps(
     machine: Machine,  # its series and architecture choose the archive
-    wanted: Stack,     # a stack whose kernels are published ready-made
+    stack: Stack,     # a stack whose kernels are published ready-made
     deepep: bool = False,  # DeepEP too
 ) -> list[Step]:
     "The kernels of the release, as they were built for this CANN, this chip and this architecture."
-    name, tag = wanted.name, wanted.version("sgl-kernel-npu")
-    file = wanted.kernel_archive.format(tag=tag, chip=CHIP_WORD[machine.series], architecture=machine.architecture)
+    name, tag = stack.name, stack.version("sgl-kernel-npu")
+    file = stack.kernel_archive.format(tag=tag, chip=CHIP_WORD[machine.series], architecture=machine.architecture)
     zipped, folder = stack_folder(name) / "src" / file, stack_folder(name) / "src" / "kernels"
     python = str(engine_python(name))
     return [
         Step("kernels archive", "Built by its makers for this CANN and this chip: nothing has to be compiled.", (python, "-c", FETCH, f"{RELEASES}/{tag}/{file}", str(zipped)),
              CommandProof((python, "-m", "zipfile", "-t", str(zipped))), "bash build.sh"),
         Step("kernels unpacked", "The archive holds wheels.", (python, "-m", "zipfile", "-e", str(zipped), str(folder)), FileProof(folder / "sgl_kernel_npu*.whl")),
-        kernels_step(machine, wanted, folder, {}),
-        *(deepep_steps(machine, wanted, folder, {}) if deepep else []),
+        kernels_step(machine, stack, folder, {}),
+        *(deepep_steps(machine, stack, folder, {}) if deepep else []),
     ]
 
 # %% ../nbs/03_kernels.ipynb #82d06ef0
@@ -146,27 +147,27 @@ SWAP = ("import subprocess, sys; subprocess.run([sys.executable, '-m', 'pip', 'u
 # %% ../nbs/03_kernels.ipynb #fcc3ef94
 def npu_steps(
     machine: Machine,            # what was found
-    wanted: Stack,               # an NPU stack
+    stack: Stack,               # an NPU stack
     environment: dict[str, str], # with CANN's variables
     deepep: bool = False,        # DeepEP too
     wheels: Path | None = None,  # a folder of wheels; the kernels are taken from it where it has them
 ) -> list[Step]:                 # stated by sources; not run on an NPU by us
     "The kernels for this chip, SGLang from source with the file that is meant for NPUs, and triton-ascend in the place of triton."
-    if deepep and not wanted.kernel_archive and machine.series not in wanted.deepep_target:
-        raise Problem(f"DeepEP of the stack {wanted.name} is made for {' and '.join(wanted.deepep_target)} alone.", "Leave it out, dense models such as Qwen3-8B need none; or take a newer stack.", code=2)
-    name, site, sglang = wanted.name, site_packages(wanted, machine), stack_folder(wanted.name) / "src" / "sglang"
-    pins = {package: wanted.version(package) for package in ("torch", "torchvision", "torch-npu", "numpy")}
+    if deepep and not stack.kernel_archive and machine.series not in stack.deepep_target:
+        raise Problem(f"DeepEP of the stack {stack.name} is made for {' and '.join(stack.deepep_target)} alone.", "Leave it out, dense models such as Qwen3-8B need none; or take a newer stack.", code=2)
+    name, site, sglang = stack.name, site_packages(stack, machine), stack_folder(stack.name) / "src" / "sglang"
+    pins = {package: stack.version(package) for package in ("torch", "torchvision", "torch-npu", "numpy")}
     held = ("--constraint", str(constraints_file(name)))
-    index = ("--extra-index-url", wanted.indexes["triton"]) if "triton" in wanted.indexes else ()
-    file, extra = wanted.npu_file
+    index = ("--extra-index-url", stack.indexes["triton"]) if "triton" in stack.indexes else ()
+    file, extra = stack.npu_file
     meant, read = sglang / "python" / file, sglang / "python" / "pyproject.toml"
-    released = re.search(r"triton_ascend-([^-]+)-", wanted.triton_wheel)
-    triton = {"triton-ascend": " or ".join([wanted.version("triton-ascend"), *([released[1]] if released else [])])}
-    other = ("--or", *pip_install(name, "--no-deps", wanted.triton_wheel.format(architecture=machine.architecture))) if wanted.triton_wheel and not wheels else ()
+    released = re.search(r"triton_ascend-([^-]+)-", stack.triton_wheel)
+    triton = {"triton-ascend": " or ".join([stack.version("triton-ascend"), *([released[1]] if released else [])])}
+    other = ("--or", *pip_install(name, "--no-deps", stack.triton_wheel.format(architecture=machine.architecture))) if stack.triton_wheel and not wheels else ()
     return [
-        *([kernels_step(machine, wanted, wheels, environment), *(deepep_steps(machine, wanted, wheels, environment) if deepep else [])] if wheels and any(wheels.glob("sgl_kernel_npu*.whl"))
-          else archive_steps(machine, wanted, deepep) if wanted.kernel_archive else build_steps(machine, wanted, environment, deepep)),
-        clone_step(wanted, "sglang", "v"),
+        *([kernels_step(machine, stack, wheels, environment), *(deepep_steps(machine, stack, wheels, environment) if deepep else [])] if wheels and any(wheels.glob("sgl_kernel_npu*.whl"))
+          else archive_steps(machine, stack, deepep) if stack.kernel_archive else build_steps(machine, stack, environment, deepep)),
+        clone_step(stack, "sglang", "v"),
         Step("sglang file", "The release keeps what an NPU needs in a second file.", ("cp", str(meant), str(read)), CommandProof(("cmp", "-s", str(meant), str(read)))),
         Step("sglang", "Under the constraints, so that pip cannot trade torch, torch_npu and numpy for others.", pip_install(name, *held, "-e", f"{sglang / 'python'}[{extra}]"),
              PackagesProof(site, {"sglang": "", **pins}), "pip install -e python[srt_npu]", environment),
@@ -177,20 +178,20 @@ def npu_steps(
 # %% ../nbs/03_kernels.ipynb #2c7a0b10
 def packages_step(
     machine: Machine,  # its architecture chooses the lock
-    wanted: Stack,     # the cpu stack
+    stack: Stack,     # the cpu stack
 ) -> Step:             # one step
     "SGLang from PyPI and what it needs to serve, by version and hash; torch is there already."
     rows = lock_rows(LOCKS / f"cpu-{machine.architecture}.txt")
     others = {package: row for package, row in rows.items() if package not in TORCH}
     return Step("packages", "The shortest list with which SGLang serves on a CPU; its full list would bring CUDA kernels.",
-                pip_locked(wanted.name, "packages", others),
-                PackagesProof(site_packages(wanted, machine), locked_versions(rows)),
+                pip_locked(stack.name, "packages", others),
+                PackagesProof(site_packages(stack, machine), locked_versions(rows)),
                 guide="pip install -e python[srt_npu]")
 
 # %% ../nbs/03_kernels.ipynb #50fd1d88
 def installation(
     machine: Machine,      # what was found
-    wanted: Stack,         # what it shall have
+    stack: Stack,         # what it shall have
     index: str | None = None,  # the CPU index for torch; asked for where None
     wheels: Path | None = None,  # a folder of wheels; pip asks no index then
     deepep: bool = False,  # DeepEP too, for models of experts
@@ -198,54 +199,54 @@ def installation(
     ask: bool = True,      # whether package indexes may be asked; without asking, all are taken to answer
 ) -> list[Step]:           # every step, in order
     "The plan that takes a machine to an engine; `Problem` where the stack is refused or CANN is not there."
-    if wanted.refused: raise Problem(f"The stack {wanted.name} is {'a record of what does not fit' if wanted.page_line else 'not installed by this package'}. {wanted.refused}", "Name another with --stack; `qwen-npu stack list` shows them.")
-    if wanted.image and (deepep or wheels) or deepep and not wanted.needs_npu: raise Problem(f"The stack {wanted.name} has no use for {'--deepep' if deepep else '--wheels'}.", "Leave it out.", code=2)
-    if wanted.needs_npu and machine.series not in wanted.series: raise Problem(f"The stack {wanted.name} is for {' and '.join(wanted.series)}, and this machine has no such card.", "Take the stack cpu here.")
-    if wanted.image: return image_steps(machine, wanted)
+    if stack.refused: raise Problem(f"The stack {stack.name} is {'a record of what does not fit' if stack.page_line else 'not installed by this package'}. {stack.refused}", "Name another with --stack; `qwen-npu stack list` shows them.")
+    if stack.image and (deepep or wheels) or deepep and not stack.needs_npu: raise Problem(f"The stack {stack.name} has no use for {'--deepep' if deepep else '--wheels'}.", "Leave it out.", code=2)
+    if stack.needs_npu and machine.series not in stack.series: raise Problem(f"The stack {stack.name} is for {' and '.join(stack.series)}, and this machine has no such card.", "Take the stack cpu here.")
+    if stack.image: return image_steps(machine, stack)
     if wheels and not wheels.is_dir(): raise Problem(f"{shown(wheels)} is no folder.", "Name the folder that holds the wheels.", code=2)
-    if wanted.needs_npu and environment is None: environment = cann_environment(wanted)
+    if stack.needs_npu and environment is None: environment = cann_environment(stack)
     if wheels and index is None:
-        return _telling_pip({"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels.absolute())}, installation(machine, wanted, str(wheels) if any(wheels.glob("torch-*cpu*.whl")) else "", wheels, deepep, environment))
+        return _telling_pip({"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels.absolute())}, installation(machine, stack, str(wheels) if any(wheels.glob("torch-*cpu*.whl")) else "", wheels, deepep, environment))
     if index is None:  # indexes are asked only where torch is still to come
-        done = [known for known in ("", wanted.indexes["torch"]) if not torch_step(machine, wanted, known).proof.gap()]
-        done = done or ([] if ask else [wanted.indexes["torch"]])
-        steps, mirror = installation(machine, wanted, done[0] if done else torch_index(wanted), None, deepep, environment), "" if done else package_mirror()
+        done = [known for known in ("", stack.indexes["torch"]) if not torch_step(machine, stack, known).proof.gap()]
+        done = done or ([] if ask else [stack.indexes["torch"]])
+        steps, mirror = installation(machine, stack, done[0] if done else torch_index(stack), None, deepep, environment), "" if done else package_mirror()
         return _telling_pip({"PIP_INDEX_URL": mirror}, steps) if mirror else steps
-    first, torch = environment_step(machine, wanted), torch_step(machine, wanted, index)
-    if wanted.needs_npu and machine.architecture == "x86_64" and not index and torch.proof.gap():
-        raise Problem(f"On x86_64 torch_npu needs the CPU build of torch, and {wanted.indexes['torch']} does not answer or does not have it.",
+    first, torch = environment_step(machine, stack), torch_step(machine, stack, index)
+    if stack.needs_npu and machine.architecture == "x86_64" and not index and torch.proof.gap():
+        raise Problem(f"On x86_64 torch_npu needs the CPU build of torch, and {stack.indexes['torch']} does not answer or does not have it.",
                       "Name another index: export QWEN_NPU_TORCH_INDEX=https://…; or give the files: --wheels FOLDER")
-    if not wanted.needs_npu: return [first, torch, packages_step(machine, wanted), plugin_step(machine, wanted)]
-    return [first, constraints_step(wanted), torch, torch_npu_step(machine, wanted, dict(environment)), chip_step(machine, wanted, dict(environment)), *npu_steps(machine, wanted, dict(environment), deepep, wheels)]
+    if not stack.needs_npu: return [first, torch, packages_step(machine, stack), plugin_step(machine, stack)]
+    return [first, constraints_step(stack), torch, torch_npu_step(machine, stack, dict(environment)), chip_step(machine, stack, dict(environment)), *npu_steps(machine, stack, dict(environment), deepep, wheels)]
 
 # %% ../nbs/03_kernels.ipynb #50fd1d89
 def _telling_pip(variables: Mapping[str, str], steps: Sequence[Step]) -> list[Step]:
     return [replace(step, environment={**step.environment, **variables}) if "pip" in step.command else step for step in steps]
 
 def cann_environment(
-    wanted: Stack,  # names where its CANN lies
+    stack: Stack,  # names where its CANN lies
 ) -> dict[str, str]:  # the environment after set_env.sh of CANN and, where it is there, NNAL
     "What the steps and the server start from on an NPU; an image has its own. `Problem` where CANN is not there."
-    if wanted.image: return dict(os.environ)
-    scripts = [Path(root) / "set_env.sh" for root in wanted.cann_roots]
+    if stack.image: return dict(os.environ)
+    scripts = [Path(root) / "set_env.sh" for root in stack.cann_roots]
     if not any(script.is_file() for script in scripts):
-        raise Problem(f"CANN {wanted.version('cann')} is not installed: {scripts[0]} is not there.", f"Install {CANN_BY} Or with docker take the image, which brings CANN: --stack {wanted.name}-image.")
+        raise Problem(f"CANN {stack.version('cann')} is not installed: {scripts[0]} is not there.", f"Install {CANN_BY} Or with docker take the image, which brings CANN: --stack {stack.name}-image.")
     toolkit = next((script for script in scripts if script.is_file()), scripts[0])
     nnal = Path("/usr/local/Ascend/nnal/atb/set_env.sh")
     # NNAL has builds for two C++ ABIs, and its script looks at python3's torch where it is not told which: that has to be the engine's.
-    path = f"{engine_python(wanted.name).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    path = f"{engine_python(stack.name).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return sourced_environment([toolkit, nnal] if nnal.is_file() else [toolkit], {**os.environ, "PATH": path})
 
 # %% ../nbs/03_kernels.ipynb #a61edac2
 def as_written(
     machine: Machine,  # what was found
-    wanted: Stack,     # the stack guide
+    stack: Stack,     # the stack guide
 ) -> tuple[list[Step], Problem]:  # the steps before the first pin that does not fit, and what is wrong with that pin
     "The page to the letter, as far as it goes; `Problem` for a stack that is no record of a page."
-    disputed = next(((package, pin) for package, pin in wanted.pins.items() if pin.kind == "pip" and pin.against), None)
-    if not wanted.refused or wanted.cann_roots or disputed is None:  # a record of a page has no CANN of its own
+    disputed = next(((package, pin) for package, pin in stack.pins.items() if pin.kind == "pip" and pin.against), None)
+    if not stack.refused or stack.cann_roots or disputed is None:  # a record of a page has no CANN of its own
         raise Problem("--as-written is for the stack guide.", "Leave it out: the other stacks are installed as they are.", code=2)
-    pins = [f"{package}=={wanted.version(package)}" for package in ("torch", "torchvision")]
-    torch = replace(torch_step(machine, wanted), reason="The page's own line.", command=pip_install(wanted.name, *pins, "--index-url", wanted.indexes["torch"]))
+    pins = [f"{package}=={stack.version(package)}" for package in ("torch", "torchvision")]
+    torch = replace(torch_step(machine, stack), reason="The page's own line.", command=pip_install(stack.name, *pins, "--index-url", stack.indexes["torch"]))
     package, pin = disputed
-    return [environment_step(machine, wanted), torch], Problem(f"The page's next line installs {package} {pin.version}, which is known not to fit. {pin.against}.", "The same page repaired: qwen-npu install --stack cann-8.2")
+    return [environment_step(machine, stack), torch], Problem(f"The page's next line installs {package} {pin.version}, which is known not to fit. {pin.against}.", "The same page repaired: qwen-npu install --stack cann-8.2")

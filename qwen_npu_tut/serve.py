@@ -20,19 +20,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
-from .access import hand_over_key, key_file, key_of, refuse_unsafe, with_key
-from .diagnose import engines_named, likely_cause
+from .server.launch import hand_over_key, key_file, key_of, refuse_unsafe, with_key
+from .base.diagnose import engines_named, likely_cause
 from .download import model_folder
-from .image import container_variables, remove_container
+from .engine.image import container_variables, remove_container
 from .install import engine_python
-from .launch import flags_of, launch_environment, launch_line, preset_of
+from .server.launch import flags_of, launch_environment, launch_line, preset_of
 
 # %% ../nbs/05_serve.ipynb #6e8a5582
-from .model import proved, read_record
-from .plan import Event
-from .processes import birth, end_session, free_port
-from .settings import Problem, Settings, home, locked, shown, write_atomic
-from .stacks import Stack
+from .model.folder import proved, read_record
+from .base.events import Event
+from .server.processes import birth, end_session, free_port
+from .base.events import Problem
+from .base.settings import Settings, home, shown
+from .base.files import locked, write_atomic
+from .engine.stacks import Stack
 
 # %% ../nbs/05_serve.ipynb #8b634b0d
 READY = "The server is fired up and ready to roll!"  # SGLang's last word before it serves; a warm-up request of its own comes before it, where that is not skipped
@@ -87,7 +89,7 @@ def status(
     server, log = _read(record), home() / "logs" / f"server-{record}.log"
     if server is None: return {"state": "stopped", "url": None, "pid": None, "model": None, "log": str(log) if log.is_file() else None}
     state = "dead" if not server.alive else "running" if server.ready else "starting"
-    return {"state": state, "url": server.url, "pid": server.pid, "model": server.name, "log": server.log}
+    return {"state": state, "url": server.url, "pid": server.pid, "model": server.model_name, "log": server.log}
 
 # %% ../nbs/05_serve.ipynb #c24356a4
 PHASES = {"weights": "Load weight begin", "KV cache": "Load weight end", "graphs": "] Capture ", "warm-up": "Application startup complete"}
@@ -95,16 +97,16 @@ PHASES = {"weights": "Load weight begin", "KV cache": "Load weight end", "graphs
 class PhaseReader:
     "Turns a server's log lines into phases with seconds."
 
-    def __init__(self, report: Callable[[Event], object]):
-        self.report, self.phase, self.since = report, "imports", time.monotonic()
-        report(Event("begun", self.phase))
+    def __init__(self, tell: Callable[[Event], object]):
+        self.tell, self.phase, self.since = tell, "imports", time.monotonic()
+        tell(Event("begun", self.phase))
 
     def turn(self, phase: str) -> None:
         "End the phase that runs; begin the next, if there is one."
         now = time.monotonic()
-        self.report(Event("done", self.phase, seconds=now - self.since))
+        self.tell(Event("done", self.phase, seconds=now - self.since))
         self.phase, self.since = phase, now
-        if phase: self.report(Event("begun", phase))
+        if phase: self.tell(Event("begun", phase))
 
     def read(self, line: str) -> bool:
         "One line of the log; True when it is the last word, that the server is ready."
@@ -117,7 +119,7 @@ class PhaseReader:
 def _first_token(server: Server, deadline: float) -> None:
     "One generated token over HTTP, or a `Problem` when the time is up: two minutes at most."
     deadline = min(deadline, time.monotonic() + 120)
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if (key := key_of(server.record)) else {})
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if (key := key_of(server.name)) else {})
     body = json.dumps({"text": "1", "sampling_params": {"max_new_tokens": 1}}).encode()
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while True:
@@ -142,11 +144,11 @@ def last_words(log: Path | str, line: Sequence[str] = ()) -> str:
 # %% ../nbs/05_serve.ipynb #7a10bc31
 def wait_ready(
     server: Server,                                            # a server that was started
-    report: Callable[[Event], object] = lambda event: None,    # told of phases
+    tell: Callable[[Event], object] = lambda event: None,    # told of phases
     timeout: float = 1800.0,                                   # seconds in all
 ) -> None:
     "Return once the server said that it is ready and made a token. `Problem` if it ends before, or when the time is up."
-    deadline, reader, rest = time.monotonic() + timeout, None if server.ready else PhaseReader(report), b""
+    deadline, reader, rest = time.monotonic() + timeout, None if server.ready else PhaseReader(tell), b""
     if reader is None or not Path(server.log).is_file(): return _first_token(server, deadline)
     with open(server.log, "rb") as log:
         while True:
@@ -167,11 +169,11 @@ def stop(
     "Stop a server and all that it started; its record goes with it."
     server = _read(which) if isinstance(which, str) else which
     if server is None: return False
-    stopped, recorded = end_session(server.pid, server.born, grace), _read(server.record)
-    remove_container(server.line, server.record)
+    stopped, recorded = end_session(server.pid, server.born, grace), _read(server.name)
+    remove_container(server.line, server.name)
     if recorded and (recorded.pid, recorded.born) == (server.pid, server.born):
-        key_file(server.record).unlink(missing_ok=True)
-        _file(server.record).unlink(missing_ok=True)
+        key_file(server.name).unlink(missing_ok=True)
+        _file(server.name).unlink(missing_ok=True)
     return stopped
 
 # %% ../nbs/05_serve.ipynb #4fb984b0
@@ -198,7 +200,7 @@ def _launch(settings: Settings, line: list[str], environment: Mapping[str, str],
         try: process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment, cwd=home(), start_new_session=True)
         except OSError as error: raise Problem(f"The engine's interpreter cannot be run: {error.strerror}.", "Run `qwen-npu install` again.") from None
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else f"[{settings.host}]" if ":" in settings.host else settings.host
-    server = Server(settings.server, settings.name, f"http://{host}:{settings.port}", process.pid, birth(process.pid), str(folder), str(log), tuple(line), time.time())
+    server = Server(settings.server, settings.model_name, f"http://{host}:{settings.port}", process.pid, birth(process.pid), str(folder), str(log), tuple(line), time.time())
     try: write_atomic(_file(settings.server), json.dumps(asdict(server), indent=1, ensure_ascii=False))
     except BaseException:  # without its record nobody would find it again
         end_session(server.pid, server.born, grace=0)
@@ -222,7 +224,7 @@ def outdated(
 def _current_or_problem(server: Server) -> None:
     "Nothing, where a running server has the model that lies in its folder now."
     if server not in outdated(Path(server.model)): return
-    raise Problem(f"The server {server.record!r} serves the model that lay in {shown(server.model)} "
+    raise Problem(f"The server {server.name!r} serves the model that lay in {shown(server.model)} "
                   "when it started; another lies there now.",
                   "Stop it first (qwen-npu stop), then start it again.")
 
@@ -232,9 +234,9 @@ def _same_or_problem(server: Server, settings: Settings, line: list[str]) -> Non
     there, here = flags_of(server.line), flags_of(line)
     if settings.port == 0: here["--port"] = there.get("--port", "")
     same = there == here and server.line[:3] == tuple(line[:3])
-    if same and key_of(server.record) == settings.api_key: return _current_or_problem(server)
+    if same and key_of(server.name) == settings.api_key: return _current_or_problem(server)
     differing = [f"{flag} is {there.get(flag, 'not set')} there and {here.get(flag, 'not set')} here" for flag in there | here if there.get(flag) != here.get(flag)]
-    raise Problem(f"The server {server.record!r} already runs with other settings: {(differing or ['its engine or its key'])[0]}.",
+    raise Problem(f"The server {server.name!r} already runs with other settings: {(differing or ['its engine or its key'])[0]}.",
                   "Stop it first (qwen-npu stop), or give this one another name: QWEN_NPU_SERVER.")
 
 def _claimed_by(port: int, record: str) -> Server | None:
@@ -247,25 +249,25 @@ def start(
     settings: Settings,                                        # what a person chose
     stack: Stack,                                              # whose engine serves
     environment: Mapping[str, str] | None = None,              # what it starts from; this process's environment if None
-    report: Callable[[Event], object] = lambda event: None,    # told of waiting, and of phases with seconds
+    tell: Callable[[Event], object] = lambda event: None,    # told of waiting, and of phases with seconds
     python: Path | None = None,                                # another interpreter; the stack's own if None
     timeout: float = 1800.0,                                   # seconds until it has to be ready
 ) -> Server:
     "A server that is ready: the running one if it has these settings, else a new one. Ctrl-C while it comes up stops it."
     interpreter, folder = _prepared(settings, stack, python)
     settings = with_key(settings, stack)
-    with locked(home() / "servers" / f"{settings.server}.lock", lambda holder: report(Event("waiting", text=str(holder)))):
+    with locked(home() / "servers" / f"{settings.server}.lock", lambda holder: tell(Event("waiting", text=str(holder)))):
         server = find(settings.server)
         if server: _same_or_problem(server, settings, _line(settings, folder, stack, interpreter))
         else:
             stop(settings.server)  # what a server that died may have left
             if settings.port and (other := _claimed_by(settings.port, settings.server)):
-                raise Problem(f"Port {settings.port} is taken by the server {other.record!r} (process {other.pid}).", "Stop that one, or take another port: --port 0 takes a free one.")
+                raise Problem(f"Port {settings.port} is taken by the server {other.name!r} (process {other.pid}).", "Stop that one, or take another port: --port 0 takes a free one.")
             chosen = replace(settings, port=free_port(settings.host, settings.port))
             quiet = hand_over_key(chosen)
             server = _launch(chosen, _line(chosen, folder, stack, interpreter), launch_environment(stack, environment, chosen) | quiet | container_variables(stack, settings.server, folder), folder)
         serving = server.ready  # a server that was ready before is left alone, whatever happens here
-        try: wait_ready(server, report, timeout)
+        try: wait_ready(server, tell, timeout)
         except BaseException:  # Ctrl-C too: nobody is to wonder later what still loads
             if not serving: stop(server, grace=3)
             raise
@@ -280,7 +282,7 @@ def foreground(
 ) -> None:
     "Become the server (execve(2)): no record, no log of ours. Does not return."
     interpreter, folder = _prepared(settings, stack, python)
-    if running := find(settings.server): raise Problem(f"The server {running.record!r} already runs, as process {running.pid}.", "Stop it first: qwen-npu stop.")
+    if running := find(settings.server): raise Problem(f"The server {running.name!r} already runs, as process {running.pid}.", "Stop it first: qwen-npu stop.")
     chosen = replace(with_key(settings, stack), port=free_port(settings.host, settings.port))
     line, variables = _line(chosen, folder, stack, interpreter), launch_environment(stack, environment, chosen) | hand_over_key(chosen) | container_variables(stack, settings.server, folder)
     print(f"http://{chosen.host}:{chosen.port}", shlex.join(line), flush=True)

@@ -76,7 +76,7 @@ def serving(tmp_path, private_home):
     def begin(key=None, name="tested", **faults):
         port = free_port("127.0.0.1", 0)
         variables = hand_over_key(Settings(server=name, api_key=key))
-        line = [sys.executable, str(Path(__file__).with_name("fake_engine.py")), "--served-model-name", "weird name", "--host", "127.0.0.1", "--port", str(port)]
+        line = [sys.executable, str(Path(__file__).parent / "support" / "fake_engine.py"), "--served-model-name", "weird name", "--host", "127.0.0.1", "--port", str(port)]
         if key: line += ["--config", str(private_home / "servers" / f"{name}.yaml")]
         log = tmp_path / f"{name}.log"
         with open(log, "wb") as out:

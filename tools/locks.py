@@ -19,8 +19,8 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from qwen_npu_tut.install import LOCKS
 from qwen_npu_tut.engine.resolve import package_index
-from qwen_npu_tut.base.settings import Problem
-from qwen_npu_tut.engine.stacks import stack
+from qwen_npu_tut.base.events import Problem
+from qwen_npu_tut.engine.stacks import stacks
 
 ROW = re.compile(r"^([\w.-]+)==([\w.!+-]+)", re.MULTILINE)
 WHEEL = re.compile(r'([^/"]+\.whl)#sha256=([0-9a-f]{64})')  # PEP 503: a file and its hash
@@ -58,7 +58,7 @@ def hashes(
         except InvalidWheelFilename: continue  # pip takes no notice of it either
         if str(its_version) == version: found[digest] = its_tags
     fitting = set()
-    for python in stack("cpu").python:
+    for python in stacks()["cpu"].python:
         wanted = tags(python, architecture)
         fit = {digest for digest, its in found.items() if not its.isdisjoint(wanted)}
         lacking = f"{name} {version} has no wheel for Python {python} on {architecture}."

@@ -25,7 +25,7 @@ from run_notebooks import CELL_SECONDS, ROOT, directives, tidy
 from qwen_npu_tut.install import engine_python
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.host.record import RecordedHost, own_names, read_record, scrub
-from qwen_npu_tut.base.settings import Problem
+from qwen_npu_tut.base.events import Problem
 from qwen_npu_tut.base.files import write_atomic
 from qwen_npu_tut.walk import choose
 

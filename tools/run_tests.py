@@ -50,10 +50,10 @@ def stages() -> list[Stage]:
 
 def proofs() -> list[Stage]:
     "The long proofs, with the same service."
-    files = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("prove_*.py"))
+    files = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/prove").glob("prove_*.py"))
     return [
         stages()[0],
-        Stage("fuzzing", "the property tests, with 10,000 cases each", [sys.executable, "-m", "pytest", "-q", "-rs", "--timeout=3600", "tests/test_fuzz.py"]),
+        Stage("fuzzing", "the property tests, with 10,000 cases each", [sys.executable, "-m", "pytest", "-q", "-rs", "--timeout=3600", "tests/unit/test_fuzz.py"]),
         Stage("proofs", "pytest, the long proofs", [sys.executable, "-m", "pytest", "-q", "-rs", "-s", "--timeout=3600", *files]),
     ]
 

@@ -1,6 +1,6 @@
 """What our stream printer and the panel add, against bare peers on the same server, in one run.
 
-    python tests/bench_call.py [--rounds N]
+    python tests/bench/bench_call.py [--rounds N]
 
 The server is the running one of QWEN_NPU_SERVER, or what QWEN_NPU_URL names. Two figures:
 - time to first token: `stream_reply` against `curl -N`, the same question in turns. curl's own start and end are taken off its time.

@@ -1,4 +1,4 @@
-"""How long a check and a diagnosis take, and how much memory: python tests/bench_check.py
+"""How long a check and a diagnosis take, and how much memory: python tests/bench/bench_check.py
 
 `qwen-npu check` on a simulated A2 server whose npu-smi answers at once, against `python -m torch.utils.collect_env` of the engine (`make up` installs it),
 run in turn. Goals: 0.3 s and 60 MB. Then `qwen-npu diagnose` on logs of 100 MB: a healthy one, one with an error in every line, and one that is a single line.

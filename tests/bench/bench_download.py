@@ -1,6 +1,6 @@
 """Time to a proved model, memory, resume and verify, against curl, sha256sum and the bare client; one run, on loopback.
 
-    python tests/bench_download.py [--megabytes 629] [--rounds 6]
+    python tests/bench/bench_download.py [--megabytes 629] [--rounds 6]
 """
 import argparse
 import json
@@ -20,7 +20,7 @@ MODEL = "owner/Bench-8B"
 OURS = """
 import re, sys
 from qwen_npu_tut.download import download
-assert download(sys.argv[1], endpoint=sys.argv[2])
+assert download(sys.argv[1], hub=sys.argv[2])
 print(int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1]) / 1000)
 """
 BARE = """

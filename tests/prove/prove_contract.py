@@ -14,7 +14,7 @@ from qwen_npu_tut.call import Endpoint
 from qwen_npu_tut.contract import contract
 from qwen_npu_tut.server.processes import birth, end_session, free_port
 from qwen_npu_tut.base.settings import read_settings
-from qwen_npu_tut.engine.stacks import stack
+from qwen_npu_tut.engine.stacks import stacks
 from qwen_npu_tut.walk import choose, fetch
 
 
@@ -25,7 +25,7 @@ def table(found) -> dict[str, str]:
 
 def test_the_engine_with_a_key():
     fetch(choose())
-    server = serve.start(replace(read_settings(), server="prove-contract", port=0, api_key="sk-prove"), stack("cpu"), os.environ)
+    server = serve.start(replace(read_settings(), server="prove-contract", port=0, api_key="sk-prove"), stacks()["cpu"], os.environ)
     try: results = table(contract(Endpoint(server.url, "sk-prove", retries=0)))
     finally: serve.stop(server)
     assert {name for name, result in results.items() if result != "pass"} == {"unknown-model-404"}
@@ -36,7 +36,7 @@ def transformers_serve(tmp_path_factory):
     "`transformers serve` in an environment of its own, with the teaching model."
     folder = tmp_path_factory.mktemp("transformers")
     subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
-    subprocess.run([folder / "env/bin/python", "-m", "pip", "-q", "--disable-pip-version-check", "install", "transformers[serving]==5.19.0", "requests", f"torch=={stack('cpu').version('torch')}"], check=True)
+    subprocess.run([folder / "env/bin/python", "-m", "pip", "-q", "--disable-pip-version-check", "install", "transformers[serving]==5.19.0", "requests", f"torch=={stacks()['cpu'].version('torch')}"], check=True)
     (folder / "hub").mkdir()
     model, port = fetch(choose()), free_port("127.0.0.1", 0)
     line = [str(folder / "env/bin/transformers"), "serve", str(model), "--device", "cpu", "--host", "127.0.0.1", "--port", str(port)]

@@ -18,10 +18,10 @@ from qwen_npu_tut.download import download, model_folder
 from qwen_npu_tut.rehearsal.hub import LISTING, Answers, Corrupt, Cut, Fault, Slow
 from qwen_npu_tut.rehearsal.hub import Hub, small_model
 from qwen_npu_tut.model.folder import proved, read_record
-from qwen_npu_tut.base.settings import Problem
+from qwen_npu_tut.base.events import Problem
 
 BOTH = pytest.mark.parametrize("speaks", ["modelscope", "huggingface"])
-PROGRAM = f"import sys\nfrom qwen_npu_tut.download import download\nprint(download({MODEL!r}, endpoint=sys.argv[1], report=lambda event: print(event.kind, event.text, flush=True) if event.kind in ('waiting', 'retrying') else None))"
+PROGRAM = f"import sys\nfrom qwen_npu_tut.download import download\nprint(download({MODEL!r}, hub=sys.argv[1], tell=lambda event: print(event.kind, event.text, flush=True) if event.kind in ('waiting', 'retrying') else None))"
 
 
 @pytest.fixture(autouse=True)
@@ -167,8 +167,8 @@ def test_a_hub_that_goes_away_for_a_while(large):
 def test_nobody_answers_and_a_proved_model_goes_on(original, monkeypatch):
     "Fails, 7 s, also where the model is complete."
     with Hub(original, MODEL) as hub: folder = whole(hub)
-    assert download(MODEL, endpoint="http://127.0.0.1:9") and proved(folder)
+    assert download(MODEL, hub="http://127.0.0.1:9") and proved(folder)
     began = time.monotonic()
-    with pytest.raises(Problem, match="cannot be reached"): download("owner/other", endpoint="http://127.0.0.1:9")
+    with pytest.raises(Problem, match="cannot be reached"): download("owner/other", hub="http://127.0.0.1:9")
     assert time.monotonic() - began < 40
     assert read_record(folder) and (folder / FIRST).exists() and module.PATIENCE[True] == 120

@@ -18,7 +18,7 @@ from qwen_npu_tut.install import engine_python
 from qwen_npu_tut.server.processes import birth, end_session, free_port, session_of
 from qwen_npu_tut.serve import launch_environment, start, stop
 from qwen_npu_tut.base.settings import read_settings
-from qwen_npu_tut.engine.stacks import stack
+from qwen_npu_tut.engine.stacks import stacks
 from qwen_npu_tut.walk import choose, fetch
 
 KEY = "sk-prove-never-shown"
@@ -41,7 +41,7 @@ def guarded():
     "A server of its own, with a key."
     choice = choose()
     fetch(choice)
-    server = start(replace(read_settings(), server="prove-key", port=0, api_key=KEY), stack("cpu"))
+    server = start(replace(read_settings(), server="prove-key", port=0, api_key=KEY), stacks()["cpu"])
     yield server
     stop(server)
 
@@ -63,7 +63,7 @@ def test_behind_the_router(live_server):
     line = [str(engine_python("cpu")), "-m", "sglang_router.launch_router", "--worker-urls", live_server.url, "--host", "127.0.0.1", "--port", str(port)]
     key = key_of(live_server.record)
     if key: line += ["--api-key", key]  # the test server's own, of no use to anybody
-    router = subprocess.Popen(line, env=launch_environment(stack("cpu"), os.environ), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    router = subprocess.Popen(line, env=launch_environment(stacks()["cpu"], os.environ), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     born, deadline = birth(router.pid), time.monotonic() + patient(120)
     routed = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=key or "EMPTY", max_retries=0, http_client=openai.DefaultHttpxClient(trust_env=False))
     try:

@@ -26,10 +26,10 @@ import machines
 from qwen_npu_tut import kernels
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.engine.plan import run_plan
-from qwen_npu_tut.engine.stacks import stack
+from qwen_npu_tut.engine.stacks import stacks
 kernels.RELEASES = {releases!r}
 machine = replace(read_machine(machines.A2.host()), python=f"{{sys.version_info.major}}.{{sys.version_info.minor}}")
-run_plan(kernels.installation(machine, replace(stack({name!r}), cann_roots=({cann!r},), python=(machine.python,)), ""), os.environ, lambda event: print(event.kind, event.step, flush=True) if event.kind != "output" else None)
+run_plan(kernels.installation(machine, replace(stacks()[{name!r}], cann_roots=({cann!r},), python=(machine.python,)), ""), os.environ, lambda event: print(event.kind, event.name, flush=True) if event.kind != "output" else None)
 """
 
 

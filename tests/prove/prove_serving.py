@@ -29,7 +29,7 @@ from qwen_npu_tut.server.launch import launch_environment, launch_line, presets
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.server.processes import birth, end_session, free_port, session_of
 from qwen_npu_tut.base.settings import Settings, home, read_settings
-from qwen_npu_tut.engine.stacks import stack, stacks
+from qwen_npu_tut.engine.stacks import stacks
 from qwen_npu_tut.walk import Choice, choose, fetch
 
 HELLO = [{"role": "user", "content": "你好！"}]
@@ -79,19 +79,19 @@ def lines() -> list[tuple[str, list[str]]]:
 
 @pytest.mark.parametrize("version, line", lines(), ids=lambda value: value if isinstance(value, str) else str(len(value)))
 def test_sglangs_own_parser_takes_the_line(parsers, version, line):
-    done = subprocess.run([str(engine_python("cpu")), "-c", PARSER, *line], env={**os.environ, **stack("cpu").environment, **parsers[version]}, capture_output=True, text=True)
+    done = subprocess.run([str(engine_python("cpu")), "-c", PARSER, *line], env={**os.environ, **stacks()["cpu"].environment, **parsers[version]}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-600:]
 
 
 def test_a_flag_that_does_not_exist_is_seen(parsers):
     for version, variables in parsers.items():
-        done = subprocess.run([str(engine_python("cpu")), "-c", PARSER, "--model-path", "/m", "--no-such-flag"], env={**os.environ, **stack("cpu").environment, **variables}, capture_output=True, text=True)
+        done = subprocess.run([str(engine_python("cpu")), "-c", PARSER, "--model-path", "/m", "--no-such-flag"], env={**os.environ, **stacks()["cpu"].environment, **variables}, capture_output=True, text=True)
         assert done.returncode == 2 and "--no-such-flag" in done.stderr, version
 
 
 def test_two_ranks_on_one_machine():
-    server = serve.start(settings(tensor_parallel=2), stack("cpu"), os.environ)
-    try: assert "你好" in reply(endpoint_of(server).openai, server.name)
+    server = serve.start(settings(tensor_parallel=2), stacks()["cpu"], os.environ)
+    try: assert "你好" in reply(endpoint_of(server).openai, server.model_name)
     finally: serve.stop(server)
 
 
@@ -102,8 +102,8 @@ def test_two_nodes_on_loopback(model):
     try:
         for rank in (0, 1):
             one = replace(chosen, flags=f"{chosen.flags} --node-rank {rank}", port=port if rank == 0 else free_port("127.0.0.1", 0))
-            environment = launch_environment(stack("cpu"), os.environ, one)
-            nodes.append(subprocess.Popen(launch_line(one, model, stack("cpu"), engine_python("cpu")), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True))
+            environment = launch_environment(stacks()["cpu"], os.environ, one)
+            nodes.append(subprocess.Popen(launch_line(one, model, stacks()["cpu"], engine_python("cpu")), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True))
         born = [birth(node.pid) for node in nodes]
         talk = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="EMPTY", max_retries=0, http_client=openai.DefaultHttpxClient(trust_env=False))
         wait_for(lambda: answers(talk), 240, nodes)
@@ -126,10 +126,10 @@ def wait_for(question, seconds: float, processes=()) -> None:
 
 
 def test_two_replicas_behind_the_router():
-    first, second = (serve.start(settings(server=name), stack("cpu"), os.environ) for name in ("prove-serving", "prove-second"))
+    first, second = (serve.start(settings(server=name), stacks()["cpu"], os.environ) for name in ("prove-serving", "prove-second"))
     port = free_port("127.0.0.1", 0)
     line = [str(engine_python("cpu")), "-m", "sglang_router.launch_router", "--worker-urls", first.url, second.url, "--policy", "round_robin", "--host", "127.0.0.1", "--port", str(port)]
-    router = subprocess.Popen(line, env=launch_environment(stack("cpu"), os.environ), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    router = subprocess.Popen(line, env=launch_environment(stacks()["cpu"], os.environ), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     born = birth(router.pid)
     routed = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="EMPTY", max_retries=0, http_client=openai.DefaultHttpxClient(trust_env=False))
     try:
@@ -145,11 +145,11 @@ def test_two_replicas_behind_the_router():
 
 
 def test_an_open_address_is_guarded_by_a_key_that_was_made():
-    server = serve.start(settings(host="0.0.0.0"), stack("cpu"), os.environ)
+    server = serve.start(settings(host="0.0.0.0"), stacks()["cpu"], os.environ)
     try:
         made = made_key_file("prove-serving").read_text().strip()
         for process in (psutil.Process(pid) for pid in session_of(server.pid, server.born)): assert made not in " ".join(process.cmdline()) + str(process.environ())
-        assert made not in Path(server.log).read_text(errors="replace") and "你好" in reply(endpoint_of(server).openai, server.name)
+        assert made not in Path(server.log).read_text(errors="replace") and "你好" in reply(endpoint_of(server).openai, server.model_name)
         codes = {path: status_of(f"{server.url}{path}") for path in ("/v1/models", "/get_server_info", "/health", "/health_generate", "/metrics")}
         assert codes == {"/v1/models": 401, "/get_server_info": 401, "/health": 200, "/health_generate": 200, "/metrics": 200}
     finally:
@@ -165,7 +165,7 @@ def status_of(url: str) -> int:
 @pytest.mark.parametrize("who", ["launcher", "scheduler", "detokenizer"])
 def test_kill_9_of_each(who):
     "A part that is killed takes the server down, which is seen and named; the next start finds a clean place."
-    server = serve.start(settings(), stack("cpu"), os.environ)
+    server = serve.start(settings(), stacks()["cpu"], os.environ)
     family = {pid: psutil.Process(pid) for pid in session_of(server.pid, server.born)}
     victim = server.pid if who == "launcher" else next(pid for pid, process in family.items() if who in " ".join(process.cmdline()))
     os.kill(victim, signal.SIGKILL)
@@ -182,7 +182,7 @@ def test_twenty_cycles():
     port = free_port("127.0.0.1", 0)
     seen = []
     for _ in range(20):
-        server = serve.start(settings(port=port), stack("cpu"), os.environ)
+        server = serve.start(settings(port=port), stacks()["cpu"], os.environ)
         serve.stop(server)
         seen.append((len(session_of(server.pid, server.born)), len(list((home() / "servers").glob("prove-serving*"))), len(list(Path("/dev/shm").glob("sglang_*")))))
         assert free_port("127.0.0.1", port) == port
@@ -195,14 +195,14 @@ def test_ready_is_seen_at_once():
     late = []
     log = home() / "logs" / "server-prove-serving.log"
     def watch(event):
-        if (event.kind, event.step) == ("begun", "first token"): late.append(time.time() - log.stat().st_mtime)
-    for _ in range(3): serve.stop(serve.start(settings(), stack("cpu"), os.environ, report=watch))
+        if (event.kind, event.name) == ("begun", "first token"): late.append(time.time() - log.stat().st_mtime)
+    for _ in range(3): serve.stop(serve.start(settings(), stacks()["cpu"], os.environ, report=watch))
     print(f"seen {', '.join(f'{each:.2f}' for each in late)} s after it was written")
     assert max(late) < 0.2
 
 
 def test_the_unit_is_sound_and_its_line_serves(tmp_path):
-    choice = Choice(settings(port=free_port("127.0.0.1", 0)), choose().machine, stack("cpu"))
+    choice = Choice(settings(port=free_port("127.0.0.1", 0)), choose().machine, stacks()["cpu"])
     unit = tmp_path / "qwen.service"
     unit.write_text(handover.systemd_unit(choice, str(Path(sys.executable).with_name("qwen-npu")), "root"))
     verified = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
@@ -222,7 +222,7 @@ def test_the_compose_file_fits_its_schema(tmp_path, host):
     subprocess.run([sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "download", "--no-deps", "-d", tmp_path, "docker-compose==1.29.2"], check=True)
     with zipfile.ZipFile(next(tmp_path.glob("docker_compose-*.whl"))) as wheel: schema = json.loads(wheel.read("compose/config/compose_spec.json"))
     machine = read_machine(replace(machines.A3, docker=True).host())
-    jsonschema.validate(json.loads(handover.compose_file(Choice(settings(host=host, port=30000), machine, stack("cann-9.0-image")))), schema)
+    jsonschema.validate(json.loads(handover.compose_file(Choice(settings(host=host, port=30000), machine, stacks()["cann-9.0-image"]))), schema)
     with pytest.raises(jsonschema.ValidationError): jsonschema.validate({"services": {"qwen": {"imagee": "x"}}}, schema)
     for file in (key_file("prove-serving-compose"), made_key_file("prove-serving")): file.unlink(missing_ok=True)
 

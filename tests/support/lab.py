@@ -12,7 +12,7 @@ from patience import patient
 
 from qwen_npu_tut.server.processes import free_port
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NO_NEWS = '{"fetchNews": "false", "checkForUpdates": false}'
 PRIVATE = {"JUPYTER_CONFIG_DIR": "config", "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces", "JUPYTER_RUNTIME_DIR": "runtime"}
 # What the cells print is looked at every 10 ms: a streamed reply is seen growing. The command's promise ends when the last cell has ended; a click in the menu may come before the kernel is ready.

@@ -1,6 +1,6 @@
 """Machines that we do not have, made from a few words: as a record, or as a folder with an npu-smi program of its own.
 
-    python tests/machines.py     writes the two records that the package ships, qwen_npu_tut/machines/
+    python tests/support/machines.py     writes the two records that the package ships, qwen_npu_tut/machines/
 
 None of this was recorded on a real machine. The tables are drawn in the layouts of hicann/driver's npucli; numbers are invented.
 """
@@ -14,7 +14,7 @@ from qwen_npu_tut.host.system import Completed, Host, RecordedHost, run_bounded
 from qwen_npu_tut.host.machine import KERNELS, read_machine
 from qwen_npu_tut.host.record import Recorder, record_text
 
-SHIPPED = Path(__file__).resolve().parent.parent / "qwen_npu_tut" / "machines"
+SHIPPED = Path(__file__).resolve().parents[2] / "qwen_npu_tut" / "machines"
 DEVICE_OF = {"910B": "0xd802", "Ascend910_": "0xd803", "910A": "0xd801", "310P": "0xd500", "950": "0xd806"}  # by the chip's beginning
 FOLDER_OF = {"0xd802": "ascend910b", "0xd803": "ascend910_93"}
 PROBE_OK = "probe ok: Ascend910B3\n"

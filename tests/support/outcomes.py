@@ -10,7 +10,7 @@ from qwen_npu_tut import download as module
 from qwen_npu_tut.download import download, model_folder
 from qwen_npu_tut.rehearsal.hub import Fault
 from qwen_npu_tut.model.folder import proved, read_record, verify
-from qwen_npu_tut.base.settings import Problem
+from qwen_npu_tut.base.events import Problem
 
 MODEL = "owner/Small-0.6B"
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
@@ -97,7 +97,7 @@ def contents(folder): return {file.name: file.read_bytes() for file in folder.it
 
 def whole(hub, **more):
     "The download succeeds, and the folder is what the hub has, and nothing else."
-    proof = download(MODEL, endpoint=hub.url, **more)
+    proof = download(MODEL, hub=hub.url, **more)
     assert proof and proved(proof.folder) and read_record(proof.folder).files
     assert contents(proof.folder) == contents(hub.folder)
     return proof.folder
@@ -105,7 +105,7 @@ def whole(hub, **more):
 
 def fails(hub, sentence, **more):
     "The download fails with this sentence and a fix, nobody calls the folder whole, and what has a final name is right. Gives the names that are left."
-    with pytest.raises(Problem, match=sentence) as raised: download(MODEL, endpoint=hub.url, **more)
+    with pytest.raises(Problem, match=sentence) as raised: download(MODEL, hub=hub.url, **more)
     assert raised.value.code == 1 and raised.value.fix.endswith(".")
     return broken(hub, raised.value)
 

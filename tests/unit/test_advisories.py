@@ -17,8 +17,9 @@ from qwen_npu_tut.contract import contract
 from qwen_npu_tut.server.launch import launch_environment
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.serve import start, stop
-from qwen_npu_tut.base.settings import Problem, Settings
-from qwen_npu_tut.engine.stacks import advisories, concerns, every_advisory, stack, stacks
+from qwen_npu_tut.base.events import Problem
+from qwen_npu_tut.base.settings import Settings
+from qwen_npu_tut.engine.stacks import advisories, concerns, every_advisory, stacks
 from qwen_npu_tut.walk import Choice
 
 OPEN = {"cann-8.2": "CVE-2025-10164", "cann-8.3": "CVE-2026-86793", "cann-8.5": "CVE-2026-86793", "cann-9.0": "CVE-2026-86793"}
@@ -28,7 +29,7 @@ OPEN = {"cann-8.2": "CVE-2025-10164", "cann-8.3": "CVE-2026-86793", "cann-8.5": 
 def fake_python(tmp_path):
     "The stand-in for an engine's interpreter."
     file = tmp_path / "python"
-    stand_in = os.path.join(os.path.dirname(__file__), "fake_engine.py")
+    stand_in = os.path.join(os.path.dirname(__file__), "..", "support", "fake_engine.py")
     file.write_text(f'#!/bin/sh\nexec {sys.executable} {stand_in} "$@"\n')
     file.chmod(0o755)
     return file
@@ -46,7 +47,7 @@ def settings(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name, hole", [*OPEN.items(), *((f"{name}-image", hole) for name, hole in OPEN.items() if name != "cann-8.5")])
 def test_an_open_hole_is_named_wherever_one_looks(run, server, name, hole):
-    findings = {each.id: each for each in check(server, stack(name)).findings}
+    findings = {each.id: each for each in check(server, stacks()[name]).findings}
     assert findings[f"advisory-{hole}"].level == "warn" and findings[f"advisory-{hole}"].fix
     shown = json.loads(run("stack", "show", name, "--json")[1])
     assert hole in [each["id"] for each in shown["advisories"]]
@@ -58,30 +59,30 @@ def test_an_open_hole_is_named_wherever_one_looks(run, server, name, hole):
 
 
 def test_a_release_without_it_says_nothing_of_it():
-    assert not [each.id for each in advisories(stack("cpu"), "security") if each.runs_code and not each.needs]
+    assert not [each.id for each in advisories(stacks()["cpu"], "security") if each.runs_code and not each.needs]
     for each in every_advisory():
         if each.until: assert not concerns(each, each.until), each.id
 
 
 @pytest.mark.parametrize("name", ["cann-9.0", "cann-8.5"])
 def test_a_hole_that_a_key_closes_gets_one_on_this_machine_too(settings, fake_python, private_home, name):
-    said = walk.before_serving(Choice(settings, read_machine(machines.A3.host()), stack(name)), {})
+    said = walk.before_serving(Choice(settings, read_machine(machines.A3.host()), stacks()[name]), {})
     assert any("it closes the holes CVE-2026-86793" in each for each in said) and not made_key_file("default").exists()
-    server = start(settings, stack(name), {}, python=fake_python)
+    server = start(settings, stacks()[name], {}, python=fake_python)
     try:
         made = made_key_file("default").read_text().strip()
         assert key_of("default") == made and stat.S_IMODE(made_key_file("default").stat().st_mode) == 0o600
         asked = [Endpoint(server.url, key).http.get("/v1/models").status_code for key in (made, None)]
         assert asked == [200, 401] and made not in " ".join(server.line) and made not in open(server.log).read()
-        assert start(settings, stack(name), {}, python=fake_python).pid == server.pid  # the same key, so the same server
+        assert start(settings, stacks()[name], {}, python=fake_python).pid == server.pid  # the same key, so the same server
     finally: stop("default")
     assert made_key_file("default").read_text().strip() == made  # and the same one the next time
 
 
 def test_a_release_that_takes_no_key_says_so(settings, private_home):
-    said = walk.before_serving(Choice(settings, read_machine(machines.A2.host()), stack("cann-8.2")), {})
+    said = walk.before_serving(Choice(settings, read_machine(machines.A2.host()), stacks()["cann-8.2"]), {})
     assert any("to take a key unseen" in each for each in said) and not any("A key is made" in each for each in said)
-    quiet = walk.before_serving(Choice(settings, read_machine(machines.A2.host()), stack("cpu")), {})
+    quiet = walk.before_serving(Choice(settings, read_machine(machines.A2.host()), stacks()["cpu"]), {})
     assert not any("key is made" in each or "unseen" in each for each in quiet)
 
 
@@ -93,13 +94,13 @@ def test_a_printed_line_has_the_key_that_would_be_made_and_makes_none(run, serve
 
 def test_a_variable_that_answers_wrongly_is_not_handed_on(private_home):
     harmful = {"ASCEND_USE_FIA": "1"}
-    for name in ("cann-8.2", "cann-8.3", "cann-8.5"): assert "ASCEND_USE_FIA" not in launch_environment(stack(name), harmful)
-    assert launch_environment(stack("cann-9.0"), harmful)["ASCEND_USE_FIA"] == "1"
+    for name in ("cann-8.2", "cann-8.3", "cann-8.5"): assert "ASCEND_USE_FIA" not in launch_environment(stacks()[name], harmful)
+    assert launch_environment(stacks()["cann-9.0"], harmful)["ASCEND_USE_FIA"] == "1"
     assert not any("ASCEND_USE_FIA" in dict(each.environment) for each in stacks().values())
     machine = read_machine(replace(machines.A2, environment={"ASCEND_USE_FIA": "1"}).host())
-    warned = {each.id: each for each in check(machine, stack("cann-8.2")).findings}["advisory-fia-after-a-prefix-hit"]
+    warned = {each.id: each for each in check(machine, stacks()["cann-8.2"]).findings}["advisory-fia-after-a-prefix-hit"]
     assert warned.level == "warn" and "unset ASCEND_USE_FIA" in warned.fix
-    assert any("ASCEND_USE_FIA" in each for each in walk.before_serving(Choice(Settings(), machine, stack("cann-8.2")), harmful))
+    assert any("ASCEND_USE_FIA" in each for each in walk.before_serving(Choice(Settings(), machine, stacks()["cann-8.2"]), harmful))
 
 
 @pytest.mark.parametrize("text, mode, sentence", [("", 0o600, "holds no key"), (" \n", 0o600, "holds no key"), ("two words", 0o600, "holds no key"), ("-dash", 0o600, "holds no key"),
@@ -108,7 +109,7 @@ def test_a_made_key_that_is_none_starts_nothing(settings, fake_python, private_h
     made_key_file("default").parent.mkdir(parents=True)
     made_key_file("default").write_text(text, encoding="utf8")
     made_key_file("default").chmod(mode)
-    with pytest.raises(Problem) as refused: start(settings, stack("cann-9.0"), {}, python=fake_python)
+    with pytest.raises(Problem) as refused: start(settings, stacks()["cann-9.0"], {}, python=fake_python)
     assert sentence in refused.value.what and "sk-good" not in str(refused.value)
     assert not (private_home / "servers/default.json").exists()
 
@@ -144,7 +145,7 @@ def test_flags_that_do_harm(run, server, monkeypatch, flags, name, refused):
 
 def test_what_is_only_risky_is_said(settings, private_home):
     risky = replace(settings, flags="--sampling-backend ascend --enable-lora")
-    said = walk.before_serving(Choice(risky, read_machine(machines.A3.host()), stack("cann-9.0")), {})
+    said = walk.before_serving(Choice(risky, read_machine(machines.A3.host()), stacks()["cann-9.0"]), {})
     assert any(each.startswith("sampling-backend:") for each in said) and any(each.startswith("CVE-2026-15969:") for each in said)
 
 
@@ -178,7 +179,7 @@ def test_numpy_1_26_has_a_pyarrow_that_imports():
 
 
 def test_the_newest_release_for_cann_9_is_offered_as_an_image_alone(server):
-    with pytest.raises(Problem, match="cann-9.0-next-image"): kernels.installation(server, stack("cann-9.0-next"))
+    with pytest.raises(Problem, match="cann-9.0-next-image"): kernels.installation(server, stacks()["cann-9.0-next"])
     arm = replace(server, architecture="aarch64")
-    (pull, *_) = kernels.installation(arm, stack("cann-9.0-next-image"))
+    (pull, *_) = kernels.installation(arm, stacks()["cann-9.0-next-image"])
     assert "@sha256:" in pull.command[-1] and "v0.5.19-cann9.0.0-a3" in pull.command[-1]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from test_script import SHELLCHECK, needs_shellcheck
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 # Programs that answer as on a machine that suits: system and architecture, user, /etc/os-release, commit, lock, free kB.
 SUITS = {
     "uname": 'case $1 in -s) echo Linux ;; -m) echo x86_64 ;; esac',

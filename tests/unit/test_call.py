@@ -12,7 +12,7 @@ from fake_engine import said_later
 
 from qwen_npu_tut.call import Endpoint, call_problem, chat_body, curl_line, endpoint_of, split_thinking, stream_reply
 from qwen_npu_tut.server.processes import free_port
-from qwen_npu_tut.base.settings import Problem
+from qwen_npu_tut.base.events import Problem
 
 WEIRD = "it's \"quoted\" $HOME `id` \\n \\ ! & | ; #\nsecond line\t你好 😊 $(touch /tmp/never) %s 'end"
 
@@ -38,7 +38,7 @@ def test_split_thinking(text, parts): assert split_thinking(text) == parts
 
 def test_curl_line_carries_any_text_through_a_shell(serving):
     server = serving()
-    line = curl_line(endpoint_of(server), chat_body(server.name, ask(WEIRD), think=False))
+    line = curl_line(endpoint_of(server), chat_body(server.model_name, ask(WEIRD), think=False))
     arguments = subprocess.run(["bash", "-c", f"curl() {{ printf '%s\\0' \"$@\"; }}; {line}"], capture_output=True, text=True, check=True).stdout.split("\0")
     body = json.loads(arguments[arguments.index("-d") + 1])
     assert body == {"model": "weird name", "messages": ask(WEIRD), "chat_template_kwargs": {"enable_thinking": False}}
@@ -48,7 +48,7 @@ def test_curl_line_carries_any_text_through_a_shell(serving):
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 def test_curl_itself(serving):
     server = serving()
-    line = curl_line(endpoint_of(server), chat_body(server.name, ask(WEIRD), think=False))
+    line = curl_line(endpoint_of(server), chat_body(server.model_name, ask(WEIRD), think=False))
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["choices"][0]["message"]["content"] == f"echo: {WEIRD}"
 
@@ -56,7 +56,7 @@ def test_curl_itself(serving):
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 def test_curl_with_a_key_that_is_never_written(serving):
     server = serving(key="sk-$secret'")
-    line = curl_line(endpoint_of(server), chat_body(server.name, ask("a"), think=False))
+    line = curl_line(endpoint_of(server), chat_body(server.model_name, ask("a"), think=False))
     assert "secret" not in line and "$QWEN_NPU_API_KEY" in line
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True, env={**os.environ, "QWEN_NPU_API_KEY": "sk-$secret'"})
     assert json.loads(done.stdout)["choices"][0]["message"]["content"] == "echo: a"
@@ -124,7 +124,7 @@ def test_every_spelling_of_an_address(serving, written):
 def test_client_sends_the_key(serving):
     server = serving(key="sk-right")
     assert stream_reply(endpoint_of(server), ask("a"), think=False, out=str).text == "echo: a"
-    with pytest.raises(Problem, match="wants another key") as problem: stream_reply(Endpoint(server.url, "sk-wrong", server.name), ask("a"), out=str)
+    with pytest.raises(Problem, match="wants another key") as problem: stream_reply(Endpoint(server.url, "sk-wrong", server.model_name), ask("a"), out=str)
     assert "sk-" not in str(problem.value)
 
 

@@ -19,14 +19,15 @@ from qwen_npu_tut.base.diagnose import LONGEST, diagnose, known, likely_cause, o
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.engine.plan import FileProof, Step, run_plan
 from qwen_npu_tut.serve import last_words
-from qwen_npu_tut.base.settings import Problem, home
-from qwen_npu_tut.engine.stacks import stack
+from qwen_npu_tut.base.events import Problem
+from qwen_npu_tut.base.settings import home
+from qwen_npu_tut.engine.stacks import stacks
 
 ROWS = {row.id: row for row in known()[0]}
-FAILED = sorted((Path(__file__).parent / "recorded").glob("*.log"))  # of the cpu stack, SGLang 0.5.23
+FAILED = sorted((Path(__file__).parents[1] / "support" / "recorded").glob("*.log"))  # of the cpu stack, SGLang 0.5.23
 PARTS = re.compile(r"torch_npu|CANN|NNAL|HCCL|npu-smi|[Aa]scend|davinci|sgl-kernel-npu|\bdriver"
                    r"|set_env\.sh|\bA[23]\b|910B")
-GUIDE = Path(__file__).resolve().parent.parent.parent / "shared" / "guide" / "guide.md"
+GUIDE = Path(__file__).resolve().parents[3] / "shared" / "guide" / "guide.md"
 
 
 def causes(text: str, npu: bool | None = None) -> list[str]:
@@ -126,7 +127,7 @@ def test_the_command_says_for_which_engine_it_installs(run, monkeypatch, words):
 def test_a_deep_checks_failure_is_about_its_engine(name):
     said = f"Can't open MIDR_EL1 sysfs entry\n{CRASH}"
     machine = replace(read_machine(machines.A2.host()), probe=said)
-    found = {each.id: each for each in check(machine, stack(name)).findings}["torch" if name == "cpu" else "torch_npu"]
+    found = {each.id: each for each in check(machine, stacks()[name]).findings}["torch" if name == "cpu" else "torch_npu"]
     assert found.level == "block" and "crashed" in found.what
     assert ("torch_npu" in found.fix) is (name != "cpu")
 

@@ -17,14 +17,14 @@ from qwen_npu_tut.download import checked, download, model_folder, repair
 from qwen_npu_tut.rehearsal.hub import LISTING, Answers, Corrupt, Cut, Fault, Slow
 from qwen_npu_tut.rehearsal.hub import Hub, small_model
 from qwen_npu_tut.model.folder import proved, read_record, record_file, verify
-from qwen_npu_tut.base.settings import Problem
+from qwen_npu_tut.base.events import Problem
 from qwen_npu_tut.model.hubs import chosen_hub, hub_problem
 
 PROGRAM = f"""
 import os, sys
 from qwen_npu_tut import download as module
 from qwen_npu_tut.download import download
-from qwen_npu_tut.base.settings import Problem
+from qwen_npu_tut.base.events import Problem
 
 if "QUICK" in os.environ: module.PATIENCE = {{False: 0, True: 0}}
 seen = set()
@@ -32,7 +32,7 @@ def tell(event):
     if event.kind not in seen: print(event.kind, event.text, flush=True)
     seen.add(event.kind)
 
-try: print(download({MODEL!r}, endpoint=sys.argv[1], report=tell))
+try: print(download({MODEL!r}, hub=sys.argv[1], tell=tell))
 except Problem as problem: sys.exit(print(problem.what) or 1)
 """
 
@@ -78,7 +78,7 @@ def wait_for(what, seconds=10):
 
 def test_plain(original, house, tmp_path, capfd):
     events = []
-    with Hub(original, MODEL) as hub: proof = download(MODEL, endpoint=hub.url, report=events.append)
+    with Hub(original, MODEL) as hub: proof = download(MODEL, hub=hub.url, tell=events.append)
     folder = house / "models" / "owner--Small-0.6B"
     assert proof and proof.folder == folder == model_folder(MODEL) and same(folder, original)
     assert (proof.files, proof.bytes) == (5, sum(file.stat().st_size for file in original.iterdir()))
@@ -94,27 +94,27 @@ def test_plain(original, house, tmp_path, capfd):
 
 
 def test_again_asks_nobody_and_imports_nothing_heavy(original, script):
-    with Hub(original, MODEL) as hub: download(MODEL, endpoint=hub.url)
+    with Hub(original, MODEL) as hub: download(MODEL, hub=hub.url)
     began = time.perf_counter()
-    assert download(MODEL, endpoint="http://127.0.0.1:9")
+    assert download(MODEL, hub="http://127.0.0.1:9")
     assert time.perf_counter() - began < patient(0.05)
     code = "import sys\nfrom qwen_npu_tut.download import download\nassert download(sys.argv[1])\nassert not {'modelscope_hub', 'requests', 'tqdm'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code, MODEL], check=True, timeout=patient(20))
 
 
 def test_a_touched_folder_is_settled_without_the_hub(original):
-    with Hub(original, MODEL) as hub: folder = download(MODEL, endpoint=hub.url).folder
+    with Hub(original, MODEL) as hub: folder = download(MODEL, hub=hub.url).folder
     os.utime(folder / SECOND)
     assert not proved(folder)
-    assert download(MODEL, endpoint="http://127.0.0.1:9") and proved(folder)
+    assert download(MODEL, hub="http://127.0.0.1:9") and proved(folder)
 
 
 def test_another_model_under_the_same_name_comes_when_asked_for(original):
-    with Hub(original, MODEL) as hub: folder = download(MODEL, endpoint=hub.url).folder
+    with Hub(original, MODEL) as hub: folder = download(MODEL, hub=hub.url).folder
     (original / "config.json").write_text('{"architectures": ["Other"]}')
     with Hub(original, MODEL) as hub:
-        assert download(MODEL, endpoint=hub.url) and not hub.asked
-        assert download(MODEL, endpoint=hub.url, fresh=True) and set(hub.sent) == {"config.json"}
+        assert download(MODEL, hub=hub.url) and not hub.asked
+        assert download(MODEL, hub=hub.url, fresh=True) and set(hub.sent) == {"config.json"}
     assert same(folder, original) and proved(folder)
 
 
@@ -127,7 +127,7 @@ def test_json_has_its_five_keys(original):
 
 
 def test_cut_and_resumed_to_the_byte(original):
-    with Hub(original, MODEL, Cut(after=1_234_567)) as hub: assert download(MODEL, endpoint=hub.url)
+    with Hub(original, MODEL, Cut(after=1_234_567)) as hub: assert download(MODEL, hub=hub.url)
     assert [start for _, _, start in hub.asked if start] == [1_234_567]
     assert sent_weights(hub) == weights(original)
 
@@ -142,7 +142,7 @@ def test_killed_and_finished(original, house, script):
     assert read_record(folder) is None and not proved(folder)
     held = weights(folder) + sum(file.stat().st_size for file in folder.glob("*.safetensors.incomplete"))
     assert 0 < held < weights(original)
-    with Hub(original, MODEL) as hub: assert download(MODEL, endpoint=hub.url)
+    with Hub(original, MODEL) as hub: assert download(MODEL, hub=hub.url)
     assert sent_weights(hub) == weights(original) - held and same(folder, original)
 
 
@@ -174,10 +174,10 @@ def test_corrupt_always(original, house, monkeypatch):
     hurry(monkeypatch)
     spoils = Corrupt(at=2_000_000, pattern=SECOND)
     with Hub(original, MODEL, spoils) as hub, pytest.raises(Problem, match=f"{SECOND} of {MODEL} arrived several times"):
-        download(MODEL, endpoint=hub.url)
+        download(MODEL, hub=hub.url)
     folder = house / "models" / "owner--Small-0.6B"
     assert not (folder / SECOND).exists() and read_record(folder) is None and not proved(folder)
-    with Hub(original, MODEL) as healed: assert download(MODEL, endpoint=healed.url)
+    with Hub(original, MODEL) as healed: assert download(MODEL, hub=healed.url)
     assert set(healed.sent) == {SECOND}
 
 
@@ -201,7 +201,7 @@ def row(**changes):
 ])
 def test_a_listing_that_is_not_trusted_writes_nothing(original, house, tmp_path, change, sentence):
     with Hub(original, MODEL, Says(change)) as hub, pytest.raises(Problem) as problem:
-        download(MODEL, endpoint=hub.url)
+        download(MODEL, hub=hub.url)
     assert sentence in problem.value.what and problem.value.fix
     assert not (house / "models" / "owner--Small-0.6B").exists() and not hub.asked
     assert not list(tmp_path.rglob("*evil*")) and not Path("/tmp/evil-by-listing").exists()
@@ -212,27 +212,27 @@ def test_a_listing_that_is_not_trusted_writes_nothing(original, house, tmp_path,
 def test_a_listing_that_cannot_be_whole_costs_no_weights(original, gone, sentence):
     forgets = Says(lambda entries: [entry for entry in entries if entry["Path"] != gone])
     with Hub(original, MODEL, forgets) as hub, pytest.raises(Problem, match=f"listing of {MODEL} lacks {sentence}"):
-        download(MODEL, endpoint=hub.url)
+        download(MODEL, hub=hub.url)
     assert sent_weights(hub) == 0 and not proved(model_folder(MODEL))
 
 
 def test_an_index_that_points_outside(original):
     (original / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../../secret.safetensors"}}))
     with Hub(original, MODEL) as hub, pytest.raises(Problem, match="index.json cannot be used"):
-        download(MODEL, endpoint=hub.url)
+        download(MODEL, hub=hub.url)
 
 
 def test_a_hub_whose_hashes_are_right_and_whose_model_is_not(original):
     os.truncate(original / SECOND, 1000)
     with Hub(original, MODEL) as hub, pytest.raises(Problem, match=f"{SECOND}: It has 1000 bytes, and its header describes 3000"):
-        download(MODEL, endpoint=hub.url)
+        download(MODEL, hub=hub.url)
     assert read_record(model_folder(MODEL)) is None
 
 
 def test_unknown_model_and_revision(original):
     with Hub(original, "owner/another") as hub, pytest.raises(Problem, match=f"does not know {MODEL}"):
-        download(MODEL, endpoint=hub.url)
-        with pytest.raises(Problem, match="does not know owner/another"): download("owner/another", endpoint=hub.url, revision="v9")
+        download(MODEL, hub=hub.url)
+        with pytest.raises(Problem, match="does not know owner/another"): download("owner/another", hub=hub.url, revision="v9")
 
 
 def test_nobody_answers(script):
@@ -243,7 +243,7 @@ def test_nobody_answers(script):
 
 def test_a_proxy_is_not_asked_for_a_hub_on_this_machine(original, monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"): monkeypatch.setenv(name, "http://127.0.0.1:9")
-    with Hub(original, MODEL) as hub: assert download(MODEL, endpoint=hub.url)
+    with Hub(original, MODEL) as hub: assert download(MODEL, hub=hub.url)
     assert "no_proxy" not in os.environ
 
 
@@ -258,7 +258,7 @@ def test_no_room_is_said_before_a_byte(original, tmp_path):
     mounted(disk, "size=2m")
     try:
         with Hub(original, MODEL) as hub, pytest.raises(Problem, match="6.0 MB are still to come and .* has room for 2.1 MB"):
-            download(MODEL, to=disk / "model", endpoint=hub.url)
+            download(MODEL, to=disk / "model", hub=hub.url)
         assert not hub.asked
     finally: subprocess.run(["umount", disk], check=False)
 
@@ -274,10 +274,10 @@ def test_a_disk_that_fills_on_the_way(original, tmp_path):
 
     try:
         with Hub(original, MODEL, Fills("*.safetensors", times=1)) as hub, pytest.raises(Problem, match="The disk is full"):
-            download(MODEL, to=disk / "model", endpoint=hub.url)
+            download(MODEL, to=disk / "model", hub=hub.url)
         assert read_record(disk / "model") is None and not proved(disk / "model")
         (disk / "somebody else").unlink()
-        with Hub(original, MODEL) as hub: assert download(MODEL, to=disk / "model", endpoint=hub.url)
+        with Hub(original, MODEL) as hub: assert download(MODEL, to=disk / "model", hub=hub.url)
         assert sent_weights(hub) < weights(original)
     finally: subprocess.run(["umount", disk], check=False)
 
@@ -285,11 +285,11 @@ def test_a_disk_that_fills_on_the_way(original, tmp_path):
 def test_a_target_that_cannot_be_written(original, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with Hub(original, MODEL) as hub, pytest.raises(Problem, match="cannot be written to: Not a directory"):
-        download(MODEL, to=tmp_path / "file" / "model", endpoint=hub.url)
+        download(MODEL, to=tmp_path / "file" / "model", hub=hub.url)
         disk = tmp_path / "disk"
         mounted(disk, "ro")
         try:
-            with pytest.raises(Problem, match="cannot be written to: Read-only file system"): download(MODEL, to=disk / "model", endpoint=hub.url)
+            with pytest.raises(Problem, match="cannot be written to: Read-only file system"): download(MODEL, to=disk / "model", hub=hub.url)
         finally: subprocess.run(["umount", disk], check=False)
     assert not hub.asked
 
@@ -297,7 +297,7 @@ def test_a_target_that_cannot_be_written(original, tmp_path):
 def test_a_house_that_cannot_be_written(original, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("QWEN_NPU_HOME", str(tmp_path / "file"))
-    with pytest.raises(Problem, match="cannot be used"): download(MODEL, endpoint="http://127.0.0.1:9")
+    with pytest.raises(Problem, match="cannot be used"): download(MODEL, hub="http://127.0.0.1:9")
 
 
 @pytest.mark.parametrize("name", ["config.json", SECOND, f"{SECOND}.incomplete", f"{SECOND}.parallel_tmp", f"{SECOND}_0_99"])
@@ -307,12 +307,12 @@ def test_a_symbolic_link_is_not_followed(original, tmp_path, name):
     target.mkdir()
     (target / name).symlink_to(victim)
     with Hub(original, MODEL) as hub, pytest.raises(Problem, match="is a symbolic link"):
-        download(MODEL, to=target, endpoint=hub.url)
+        download(MODEL, to=target, hub=hub.url)
     assert victim.read_text() == "mine" and not hub.asked
 
 
 def test_a_folder_elsewhere_has_a_record_of_its_own(original, tmp_path, house):
-    with Hub(original, MODEL) as hub: assert download(MODEL, to=tmp_path / "mine", endpoint=hub.url) and proved(tmp_path / "mine")
+    with Hub(original, MODEL) as hub: assert download(MODEL, to=tmp_path / "mine", hub=hub.url) and proved(tmp_path / "mine")
     assert not (house / "models" / "owner--Small-0.6B").exists() and same(tmp_path / "mine", original)
     assert record_file(tmp_path / "mine") != record_file(tmp_path / "deeper" / "mine")
     moved = (tmp_path / "mine").rename(tmp_path / "other")
@@ -327,19 +327,19 @@ def test_a_folder_elsewhere_has_a_record_of_its_own(original, tmp_path, house):
     (lambda file: file.unlink(), "It is missing"),
 ])
 def test_a_file_hurt_afterwards_is_named_and_fetched_alone(original, hurt, whole_file):
-    with Hub(original, MODEL) as hub: folder = download(MODEL, endpoint=hub.url).folder
+    with Hub(original, MODEL) as hub: folder = download(MODEL, hub=hub.url).folder
     hurt(folder / SECOND)
     assert not proved(folder) and whole_file in str(verify(folder))
-    with Hub(original, MODEL) as hub: assert download(MODEL, endpoint=hub.url)
+    with Hub(original, MODEL) as hub: assert download(MODEL, hub=hub.url)
     assert set(hub.sent) == {SECOND} and same(folder, original)
 
 
 def test_a_torn_record_counts_as_none(original):
-    with Hub(original, MODEL) as hub: folder = download(MODEL, endpoint=hub.url).folder
+    with Hub(original, MODEL) as hub: folder = download(MODEL, hub=hub.url).folder
     for torn in ("", "[]", "{", '{"files": [{"path": 1}]}', '{"model": "a"}', "\0"):
         record_file(folder).write_text(torn)
         assert read_record(folder) is None and not proved(folder)
-    with Hub(original, MODEL) as hub: assert download(MODEL, endpoint=hub.url)
+    with Hub(original, MODEL) as hub: assert download(MODEL, hub=hub.url)
     assert not hub.sent  # everything was there; only the proof was made again
 
 
@@ -481,14 +481,14 @@ def test_an_older_clients_folder_is_used_and_not_fetched_twice(original, tmp_pat
     with Hub(original, MODEL) as hub: found = whole(hub, to=tmp_path / "cache")
     assert found.resolve() == folder and set(hub.sent) == {SECOND}
     assert hub.sent[SECOND] == (original / SECOND).stat().st_size - 1_000_000 and not half.parent.exists()
-    assert download(MODEL, to=tmp_path / "cache", endpoint="http://127.0.0.1:9")
+    assert download(MODEL, to=tmp_path / "cache", hub="http://127.0.0.1:9")
 
 
 def test_what_clients_left_goes_away_and_nothing_else(original, tmp_path):
     target = small_model(tmp_path / "target")
     for name in (f"{SECOND}_0_999", f"{SECOND}.parallel_tmp", "notes_1_2", "config.json.bak"): (target / name).write_text("x")
     (target / "._____temp").mkdir()
-    with Hub(original, MODEL) as hub: assert download(MODEL, to=target, endpoint=hub.url)
+    with Hub(original, MODEL) as hub: assert download(MODEL, to=target, hub=hub.url)
     assert {file.name for file in target.iterdir()} == {file.name for file in original.iterdir()} | {"notes_1_2", "config.json.bak"} and not hub.sent
 
 
@@ -511,28 +511,28 @@ def test_a_read_only_model_that_was_proved_stays_whole(original, tmp_path):
     disk = tmp_path / "disk"
     mounted(disk, "size=20m")
     try:
-        with Hub(original, MODEL) as hub: assert download(MODEL, to=disk / "model", endpoint=hub.url)
+        with Hub(original, MODEL) as hub: assert download(MODEL, to=disk / "model", hub=hub.url)
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-        assert download(MODEL, to=disk / "model", endpoint="http://127.0.0.1:9") and verify(disk / "model")
+        assert download(MODEL, to=disk / "model", hub="http://127.0.0.1:9") and verify(disk / "model")
     finally: subprocess.run(["umount", disk], check=False)
 
 
 def test_offline_a_broken_model_is_not_called_whole(original, monkeypatch):
     hurry(monkeypatch)
-    with Hub(original, MODEL) as hub: folder = download(MODEL, endpoint=hub.url).folder
+    with Hub(original, MODEL) as hub: folder = download(MODEL, hub=hub.url).folder
     (folder / SECOND).unlink()
-    with pytest.raises(Problem, match="cannot be reached"): download(MODEL, endpoint="http://127.0.0.1:9")
+    with pytest.raises(Problem, match="cannot be reached"): download(MODEL, hub="http://127.0.0.1:9")
     assert not proved(folder) and f"{SECOND}: It is missing" in str(verify(folder))
     assert read_record(folder)  # its list is still known: whatever brings the file back, the model can be proved without the hub
     (folder / SECOND).write_bytes((original / SECOND).read_bytes())
-    assert download(MODEL, endpoint="http://127.0.0.1:9")
+    assert download(MODEL, hub="http://127.0.0.1:9")
 
 
 def test_a_folder_behind_a_link_and_a_display_that_breaks(original, tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     (tmp_path / "real" / "notes").symlink_to("somewhere")  # not a name that is written
-    with Hub(original, MODEL) as hub: assert download(MODEL, to=tmp_path / "link", endpoint=hub.url, report=lambda event: 1 / 0)
+    with Hub(original, MODEL) as hub: assert download(MODEL, to=tmp_path / "link", hub=hub.url, tell=lambda event: 1 / 0)
     (tmp_path / "real" / "notes").unlink()
     assert same(tmp_path / "real", original)
 
@@ -543,9 +543,9 @@ def test_through_a_proxy_with_a_token_that_nobody_sees(original, monkeypatch, ca
     for name in ("no_proxy", "NO_PROXY"): monkeypatch.delenv(name, raising=False)
     with Hub(original, MODEL) as hub:
         monkeypatch.setenv("http_proxy", hub.url)
-        proof = download(MODEL, endpoint="http://models.invalid")
+        proof = download(MODEL, hub="http://models.invalid")
         hub.fault = Answers(403, pattern=LISTING)
-        with pytest.raises(Problem, match="does not let us read") as refused: download(MODEL, endpoint="http://models.invalid", fresh=True)
+        with pytest.raises(Problem, match="does not let us read") as refused: download(MODEL, hub="http://models.invalid", fresh=True)
     assert proof and read_record(proof.folder).source == "http://models.invalid"
     assert "secret" not in "".join([str(refused.value), record_file(proof.folder).read_text(), *capfd.readouterr()])
 
@@ -559,22 +559,22 @@ def test_the_clients_variables_name_the_hub(monkeypatch, name, given, found):
 
 def test_an_address_that_is_none():
     for wrong in ("hf-mirror.com", "ftp://hub/x"):
-        with pytest.raises(Problem, match="is not a hub's address") as problem: download(MODEL, endpoint=wrong)
+        with pytest.raises(Problem, match="is not a hub's address") as problem: download(MODEL, hub=wrong)
         assert problem.value.code == 2
 
 
 def test_repair_fetches_what_is_bad_or_missing(original):
     with Hub(original, MODEL) as hub:
-        folder = download(MODEL, endpoint=hub.url).folder
+        folder = download(MODEL, hub=hub.url).folder
         (folder / "config.json").unlink()
         state = (folder / SECOND).stat()
         (folder / SECOND).write_bytes((folder / SECOND).read_bytes()[:-1] + b"x")
         os.utime(folder / SECOND, ns=(state.st_atime_ns, state.st_mtime_ns))  # nobody sees it but who reads
         assert [flaw.file for flaw in verify(folder, full=False).bad] == [] and [flaw.file for flaw in verify(folder).bad] == [SECOND]
         before, events = hub.sent.copy(), []
-        assert repair(folder, report=events.append) and same(folder, original)
+        assert repair(folder, tell=events.append) and same(folder, original)
         assert set(hub.sent - before) == {"config.json", SECOND}
-        assert [event.file for event in events if event.kind == "replacing"] == [SECOND]
+        assert [event.name for event in events if event.kind == "replacing"] == [SECOND]
     assert repair(folder)  # whole: nobody is asked
 
 
@@ -600,7 +600,7 @@ def test_shapes_that_are_not_the_configs(original):
     header = json.dumps({"lm_head.weight": {"dtype": "BF16", "shape": [3, 2], "data_offsets": [0, 12]}}).encode()
     (original / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(12))
     with Hub(original, MODEL) as hub:
-        with pytest.raises(Problem, match=r"lm_head.weight has the shape \[3, 2\], and config.json says \[2, 2\]"): download(MODEL, endpoint=hub.url)
+        with pytest.raises(Problem, match=r"lm_head.weight has the shape \[3, 2\], and config.json says \[2, 2\]"): download(MODEL, hub=hub.url)
     broken(hub)
 
 

@@ -18,7 +18,8 @@ from qwen_npu_tut.host.npusmi import read_npu_smi
 from qwen_npu_tut.host.record import read_record as read_machine_record, scrub
 from qwen_npu_tut.engine.resolve import classify
 from qwen_npu_tut.serve import Server, status
-from qwen_npu_tut.base.settings import Problem, Settings, read_settings
+from qwen_npu_tut.base.events import Problem
+from qwen_npu_tut.base.settings import Settings, read_settings
 from qwen_npu_tut.host.software import accepts, read_version_file, version_key
 
 many = settings(max_examples=int(os.environ.get("QWEN_NPU_EXAMPLES", "200")), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

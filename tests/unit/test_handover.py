@@ -15,7 +15,7 @@ from qwen_npu_tut.server.launch import key_file, made_key_file
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.base.settings import Settings
 from qwen_npu_tut.base.files import write_atomic
-from qwen_npu_tut.engine.stacks import stack
+from qwen_npu_tut.engine.stacks import stacks
 from qwen_npu_tut.walk import Choice
 
 
@@ -75,7 +75,7 @@ def test_a_compose_file_says_what_docker_run_says(run, server, private_home):
     assert code == 0, err
     assert key_file("default").read_text() == "of a server that runs"
     service = json.loads(out)["services"]["qwen"]
-    assert service["image"] == stack("cann-9.0-image").images["A3"] and len(service["devices"]) == 19 and service["privileged"]
+    assert service["image"] == stacks()["cann-9.0-image"].images["A3"] and len(service["devices"]) == 19 and service["privileged"]
     assert service["command"][:3] == ["python3", "-m", "sglang.launch_server"] and "--config" in service["command"]
     made = made_key_file("default").read_text().strip()
     assert made not in out and made in key_file("default-compose").read_text() and oct(key_file("default-compose").stat().st_mode & 0o777) == "0o600"
@@ -88,11 +88,11 @@ def test_a_unit_needs_a_port(run):
 
 
 def test_no_key_is_in_a_unit(server):
-    text = handover.systemd_unit(Choice(Settings(api_key="sk-very-secret"), server, stack("cpu")), "/usr/bin/qwen-npu", "qwen")
+    text = handover.systemd_unit(Choice(Settings(api_key="sk-very-secret"), server, stacks()["cpu"]), "/usr/bin/qwen-npu", "qwen")
     assert "sk-very-secret" not in text and "EnvironmentFile=-" in text
 
 
 def test_who_holds_a_device_is_named():
     machine = read_machine(replace(machines.A2, used=60000, processes=((0, 4711, "mindieservice_b", 57000),)).host())
-    (busy,) = walk.busy_devices(Choice(Settings(), machine, stack("cann-9.0")))
+    (busy,) = walk.busy_devices(Choice(Settings(), machine, stacks()["cann-9.0"]))
     assert "process 4711 on NPU 0" in busy.what and busy.fix

@@ -11,7 +11,7 @@ from patience import patient
 
 from qwen_npu_tut.rehearsal.hub import Corrupt, Cut, Fault
 from qwen_npu_tut.rehearsal.hub import Hub, byte_range, listing, served, small_model
-from qwen_npu_tut.base.settings import Problem
+from qwen_npu_tut.base.events import Problem
 
 MODEL = "owner/Small-0.6B"
 

@@ -20,10 +20,11 @@ from qwen_npu_tut.engine.image import container_name
 from qwen_npu_tut.install import engine_python
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.engine.plan import run_plan
-from qwen_npu_tut.base.settings import Problem
-from qwen_npu_tut.engine.stacks import stack
+from qwen_npu_tut.base.events import Problem
+from qwen_npu_tut.engine.stacks import stacks
 
-IMAGE = stack("cann-9.0-image")
+FAKE_DOCKER = Path(__file__).parents[1] / "support" / "fake_docker.py"
+IMAGE = stacks()["cann-9.0-image"]
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def docker(tmp_path, private_home, monkeypatch):
     (state / "inside" / "torch.py").write_text(TORCH)
     (state / "inside" / "torch_npu.py").write_text("")
     program.parent.mkdir()
-    program.write_text(f"#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name('fake_docker.py')} \"$@\"\n")
+    program.write_text(f"#!/bin/sh\nexec {sys.executable} {FAKE_DOCKER} \"$@\"\n")
     program.chmod(0o755)
     monkeypatch.setenv("FAKE_DOCKER", str(state))
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
@@ -47,7 +48,7 @@ def machine(simulated=machines.A2): return read_machine(replace(simulated, docke
 
 def install(**changes) -> list[str]:
     events = []
-    run_plan(kernels.installation(replace(machine(), **changes), IMAGE), os.environ, lambda event: events.append(f"{event.kind} {event.step}") if event.kind in ("done", "skipped") else None)
+    run_plan(kernels.installation(replace(machine(), **changes), IMAGE), os.environ, lambda event: events.append(f"{event.kind} {event.name}") if event.kind in ("done", "skipped") else None)
     return events
 
 
@@ -64,7 +65,7 @@ def test_it_is_pulled_once_and_computes(docker):
 @pytest.mark.parametrize("simulated, name, devices", [(machines.A2, "cann-9.0-image", 8), (machines.A3, "cann-9.0-image", 16), (machines.A2, "cann-8.2-image", 8)])
 def test_the_line_is_what_upstream_documents(docker, simulated, name, devices):
     "sgl-project/sglang, Ascend installation.mdx@b258740d; devmm_svm, dcmi and npu-smi: vllm-project/vllm-ascend."
-    wanted = stack(name)
+    wanted = stacks()[name]
     run_plan(kernels.installation(machine(simulated), wanted), os.environ)
     last = json.loads((docker / "last.json").read_text())
     assert last["image"] == wanted.images[machine(simulated).series] and last["program"] == "python3"

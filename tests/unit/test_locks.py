@@ -17,11 +17,11 @@ from qwen_npu_tut.host.system import Host
 from qwen_npu_tut.install import LOCKS, lock_rows, read_lock, site_packages, stack_folder
 from qwen_npu_tut.engine.plan import run_plan
 from qwen_npu_tut.engine.plan import script_text
-from qwen_npu_tut.base.settings import Problem
-from qwen_npu_tut.engine.stacks import stack
+from qwen_npu_tut.base.events import Problem
+from qwen_npu_tut.engine.stacks import stacks
 
 FILES = sorted(LOCKS.glob("*.txt"))
-TORCH = {name: stack("cpu").version(name) for name in ("torch", "torchvision")}
+TORCH = {name: stacks()["cpu"].version(name) for name in ("torch", "torchvision")}
 ZEROS = "0" * 64
 
 
@@ -77,8 +77,8 @@ def small(monkeypatch, tmp_path, private_home, environment):
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
 
-    def steps(**given): return kernels.installation(machine, stack("cpu"), **given)[:3]
-    steps.wheels, steps.locks, steps.site = wheels, folder, site_packages(stack("cpu"), machine)
+    def steps(**given): return kernels.installation(machine, stacks()["cpu"], **given)[:3]
+    steps.wheels, steps.locks, steps.site = wheels, folder, site_packages(stacks()["cpu"], machine)
     return steps
 
 

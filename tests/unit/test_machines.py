@@ -79,7 +79,7 @@ def test_one_that_hangs_after_the_first_answer_ends_too(tmp_path):
 
 
 def test_the_shipped_records_are_what_the_builder_makes():
-    for name, text in machines.shipped().items(): assert (SHIPPED / name).read_text(encoding="utf8") == text, f"python tests/machines.py writes {name} anew"
+    for name, text in machines.shipped().items(): assert (SHIPPED / name).read_text(encoding="utf8") == text, f"python tests/support/machines.py writes {name} anew"
 
 
 def test_the_smallest_change_is_named():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from patience import patient
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 REAL = getattr(sys, "_base_executable", None) or sys.executable
 
 pytestmark = pytest.mark.skipif(os.name == "nt" or not shutil.which("make"), reason="needs make and a POSIX shell")
@@ -124,7 +124,7 @@ sys.exit(run_tests.main())
 
 
 def test_ctrl_c_reaches_what_the_tests_start_in_the_background():
-    one = "tests/test_plan.py::test_control_c_ends_the_step_too"
+    one = "tests/unit/test_plan.py::test_control_c_ends_the_step_too"
     pytest_in_background = [*IN_BACKGROUND, "-m", "pytest", "-q", "-p", "no:cacheprovider", one]
     done = subprocess.run(pytest_in_background, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

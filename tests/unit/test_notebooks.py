@@ -8,7 +8,7 @@ import pytest
 import yaml
 from leaks import leaks
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NBS = ROOT / "nbs"
 NOTEBOOKS = sorted(path for path in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
 CHAPTERS = sorted(NBS.glob("0*.ipynb"))

@@ -14,8 +14,8 @@ from qwen_npu_tut import kernels
 from qwen_npu_tut.install import engine_python, stack_folder
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.engine.plan import run_plan
-from qwen_npu_tut.base.settings import Problem
-from qwen_npu_tut.engine.stacks import stack
+from qwen_npu_tut.base.events import Problem
+from qwen_npu_tut.engine.stacks import stacks
 
 CASES = [("A2", "cann-8.3", "aarch64"), ("A3", "cann-9.0", "x86_64")]  # a build, an archive; prove_npu_plan.py has the others
 
@@ -25,10 +25,10 @@ def server(monkeypatch, tmp_path):
     "A simulated server: gives the plan for it, and the index it asks."
     def prepare(series, name, architecture, fault=""):
         monkeypatch.setenv("QWEN_NPU_HOME", str(tmp_path / "home 家"))
-        for variable, value in stand_in(tmp_path, stack(name), architecture).items(): monkeypatch.setenv(variable, value)
+        for variable, value in stand_in(tmp_path, stacks()[name], architecture).items(): monkeypatch.setenv(variable, value)
         monkeypatch.setattr(kernels, "RELEASES", (tmp_path / "releases").as_uri())
         monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
-        wanted = replace(stack(name), cann_roots=(str(tmp_path / "昇腾 cann"),), indexes={**stack(name).indexes})
+        wanted = replace(stacks()[name], cann_roots=(str(tmp_path / "昇腾 cann"),), indexes={**stacks()[name].indexes})
         machine = read_machine((machines.A3 if series == "A3" else machines.A2).host())
         return replace(machine, architecture=architecture, python=PYTHON), replace(wanted, python=(PYTHON,))
     return prepare
@@ -53,7 +53,7 @@ def run_whole(server, monkeypatch, tmp_path, series, name, architecture):
         deepep = bool(wanted.kernel_archive) or series in wanted.deepep_target
         steps = kernels.installation(machine, replace(wanted, indexes={"torch": address}), address, deepep=deepep)
         events = []
-        run_plan(steps, os.environ, lambda event: events.append((event.kind, event.step)) if event.kind in ("done", "skipped", "failed") else None)
+        run_plan(steps, os.environ, lambda event: events.append((event.kind, event.name)) if event.kind in ("done", "skipped", "failed") else None)
     assert [kind for kind, _ in events] == ["done"] * len(steps)
     assert [step.proof.gap() for step in steps] == [""] * len(steps)
     # what is left at the end: the stack's torch and numpy, Ascend's triton, SGLang from the file for NPUs

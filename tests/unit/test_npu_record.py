@@ -11,9 +11,9 @@ import pytest
 
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.host.record import Recorder, record_text
-from qwen_npu_tut.base.settings import Problem
+from qwen_npu_tut.base.events import Problem
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TEXT = {"output_type": "stream", "name": "stdout", "text": "made up for a test\n"}
 
 

@@ -13,7 +13,7 @@ from patience import patient
 from qwen_npu_tut.install import read_lock
 from qwen_npu_tut.base.events import Event
 from qwen_npu_tut.engine.plan import FileProof, PackagesProof, Step, run_plan
-from qwen_npu_tut.base.settings import Problem
+from qwen_npu_tut.base.events import Problem
 
 WORK = "import sys, time; print('at work', flush=True); time.sleep(float(sys.argv[2])); open(sys.argv[1], 'w').write('done')"
 RUN = """

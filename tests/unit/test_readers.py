@@ -9,7 +9,7 @@ from qwen_npu_tut.check import read_version_file
 from qwen_npu_tut.base.diagnose import diagnose, known
 from qwen_npu_tut.host.npusmi import read_npu_smi
 
-SAMPLES = Path(__file__).resolve().parent.parent.parent / "shared" / "samples"
+SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "samples"
 REMARKS = {"note", "truncated", "rows_only", "virtual", "exit_code"}  # of whoever collected them
 
 

@@ -22,9 +22,9 @@ from patience import patient
 from wheels import index, make_wheel
 
 from qwen_npu_tut.engine.resolve import package_index
-from qwen_npu_tut.engine.stacks import stack
+from qwen_npu_tut.engine.stacks import stacks
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 ARCHITECTURES, PYTHONS = ("x86_64", "aarch64"), ("3.11", "3.12")
 SETTINGS = ConfigParser(delimiters=["="])
 SETTINGS.read(ROOT / "settings.ini", encoding="utf8")
@@ -106,7 +106,7 @@ def without_wheel(
     requirements: list[str],  # as pip reads them
     architecture: str,        # x86_64 or aarch64
     address: str,             # the index
-    glibc: str = stack("cpu").glibc,
+    glibc: str = stacks()["cpu"].glibc,
 ) -> list[str]:               # one line for each requirement that has no wheel there
     "What pip would build, or not find at all. `NotReached` where the index does not answer."
     def ask(line: str) -> list[str]:

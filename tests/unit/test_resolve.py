@@ -5,7 +5,7 @@ import pytest
 from wheels import index, make_wheel
 
 from qwen_npu_tut.engine.resolve import verify_stack
-from qwen_npu_tut.engine.stacks import Pin, stack
+from qwen_npu_tut.engine.stacks import Pin, stacks
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def asked(monkeypatch, tmp_path):
         pins = {package.replace("_", "-"): Pin(version, "a test", "2026-11-25", "stated") for package, version in versions.items()}
         with index(tmp_path / "wheels", fault) as address:
             monkeypatch.setenv("UV_DEFAULT_INDEX", address)
-            found = verify_stack(replace(stack("cpu"), pins=pins, python=("3.11",)))
+            found = verify_stack(replace(stacks()["cpu"], pins=pins, python=("3.11",)))
             assert not any(address in each.why for each in found)
         return {(each.package, each.architecture): each for each in found}
     ask.folder = tmp_path / "wheels"
@@ -67,7 +67,7 @@ def test_an_extra_that_is_not_there(asked, monkeypatch, tmp_path):
     pin = Pin("1.0", "a test", "2026-11-25", "stated", extra="srt_npu")
     with index(asked.folder) as address:
         monkeypatch.setenv("UV_DEFAULT_INDEX", address)
-        found = verify_stack(replace(stack("cpu"), pins={"engine": pin}, python=("3.11",)))
+        found = verify_stack(replace(stacks()["cpu"], pins={"engine": pin}, python=("3.11",)))
     assert [each.verdict for each in found if each.package == "all together"] == ["does not fit"] * 2
 
 
@@ -80,7 +80,7 @@ def test_an_index_that_cannot_be_trusted_says_nothing_about_a_pin(asked, fault):
 def test_an_index_that_is_not_there(monkeypatch, tmp_path):
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
-    found = verify_stack(replace(stack("cpu"), pins={"one": Pin("1.0", "a test", "2026-11-25", "stated")}))
+    found = verify_stack(replace(stacks()["cpu"], pins={"one": Pin("1.0", "a test", "2026-11-25", "stated")}))
     assert {each.verdict for each in found} == {"index not reached"}
 
 
@@ -88,5 +88,5 @@ def test_what_is_built_from_source_is_on_no_index(monkeypatch, tmp_path):
     pins = {"sglang": Pin("0.5.9", "a test", "2026-11-25", "stated", kind="git"), "cann": Pin("9.0.0", "a test", "2026-11-25", "stated", kind="host")}
     with index(tmp_path) as address:
         monkeypatch.setenv("UV_DEFAULT_INDEX", address)
-        found = verify_stack(replace(stack("cpu"), pins=pins), ["aarch64"])
+        found = verify_stack(replace(stacks()["cpu"], pins=pins), ["aarch64"])
     assert [(each.package, each.verdict) for each in found][:2] == [("sglang", "not on an index"), ("cann", "not on an index")]

@@ -12,7 +12,7 @@ from qwen_npu_tut import kernels
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.engine.plan import FileProof, Step, run_plan
 from qwen_npu_tut.engine.plan import script_text
-from qwen_npu_tut.engine.stacks import stack
+from qwen_npu_tut.engine.stacks import stacks
 
 SHELLCHECK = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 needs_shellcheck = pytest.mark.skipif(not SHELLCHECK, reason="shellcheck is not here: the dev extra brings it on x86_64 Linux only")
@@ -25,7 +25,7 @@ def test_shellcheck_has_nothing_to_say(series, name, monkeypatch, tmp_path):
     monkeypatch.setenv("QWEN_NPU_HOME", str(tmp_path / "a home 昇腾 'quoted' $HOME"))
     monkeypatch.setattr(kernels, "cann_environment", lambda wanted: CANN)
     machine = read_machine((machines.A3 if series == "A3" else machines.A2 if series else machines.MACHINES["none"][0]).host())
-    text = script_text(kernels.installation(machine, stack(name), ""), f"The engine of the stack {name}")
+    text = script_text(kernels.installation(machine, stacks()[name], ""), f"The engine of the stack {name}")
     (tmp_path / "plan.sh").write_text(text)
     checked = subprocess.run([SHELLCHECK, str(tmp_path / "plan.sh")], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout
@@ -53,7 +53,7 @@ def test_no_key_of_ours_stands_in_a_plan(monkeypatch):
     "The environment of an NPU's steps is ours with CANN's variables in it."
     monkeypatch.setenv("SOME_API_KEY", "hunter2")
     monkeypatch.setattr(kernels, "cann_environment", lambda wanted: {**os.environ, **CANN})
-    steps = kernels.installation(read_machine(machines.A2.host()), stack("cann-8.2"), "")
+    steps = kernels.installation(read_machine(machines.A2.host()), stacks()["cann-8.2"], "")
     assert any("hunter2" in step.environment.values() for step in steps)  # it is there to be found
     assert "hunter2" not in script_text(steps, "") and "hunter2" not in str([step.asdict() for step in steps])
     assert "/cann/lib64" in script_text(steps, "")

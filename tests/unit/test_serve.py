@@ -17,11 +17,12 @@ from qwen_npu_tut import serve
 from qwen_npu_tut.server.launch import key_file
 from qwen_npu_tut.model.folder import Record, keep, listed
 from qwen_npu_tut.server.processes import birth, session_of
-from qwen_npu_tut.base.settings import Problem, Settings
-from qwen_npu_tut.engine.stacks import stack
+from qwen_npu_tut.base.events import Problem
+from qwen_npu_tut.base.settings import Settings
+from qwen_npu_tut.engine.stacks import stacks
 
-FAKE = Path(__file__).with_name("fake_engine.py")
-CPU = stack("cpu")
+FAKE = Path(__file__).parents[1] / "support" / "fake_engine.py"
+CPU = stacks()["cpu"]
 
 
 @pytest.fixture
@@ -63,8 +64,8 @@ def launch_only(settings, engine, **faults):
 
 def test_start_and_stop(settings, engine, private_home):
     events = []
-    server = serve.start(settings, CPU, environment=os.environ, report=events.append, python=engine)
-    assert [event.step for event in events if event.kind == "done"] == ["imports", "weights", "KV cache", "warm-up", "first token"]
+    server = serve.start(settings, CPU, environment=os.environ, tell=events.append, python=engine)
+    assert [event.name for event in events if event.kind == "done"] == ["imports", "weights", "KV cache", "warm-up", "first token"]
     assert len(session_of(server.pid, server.born)) == 3
     assert serve.status("tested") == {"state": "running", "url": server.url, "pid": server.pid, "model": "model", "log": server.log}
     assert oct(serve._file("tested").stat().st_mode & 0o777) == "0o600"
@@ -110,10 +111,10 @@ import json, os, sys, types
 from pathlib import Path
 from qwen_npu_tut import serve
 from qwen_npu_tut.base.settings import Settings
-from qwen_npu_tut.engine.stacks import stack
+from qwen_npu_tut.engine.stacks import stacks
 model, engine = map(Path, sys.argv[1:3])
 serve.proved = lambda path: types.SimpleNamespace(or_problem=lambda: types.SimpleNamespace(folder=model))
-print(serve.start(Settings(model=str(model), port=0, server="tested"), stack("cpu"), python=engine, report=lambda event: print(event.kind, event.step, flush=True)).pid)
+print(serve.start(Settings(model=str(model), port=0, server="tested"), stacks()["cpu"], python=engine, tell=lambda event: print(event.kind, event.name, flush=True)).pid)
 """
 
 
@@ -305,7 +306,7 @@ def test_foreground_beside_a_running_server(settings, engine):
 
 
 def test_foreground_becomes_the_server(settings, engine):
-    code = START.replace("print(serve.start(", "serve.foreground(").replace(", report=lambda event: print(event.kind, event.step, flush=True)).pid)", ")")
+    code = START.replace("print(serve.start(", "serve.foreground(").replace(", tell=lambda event: print(event.kind, event.name, flush=True)).pid)", ")")
     process = subprocess.Popen([sys.executable, "-c", code, settings.model, str(engine)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
     try: assert any(serve.READY in line for line in process.stdout)
     finally:

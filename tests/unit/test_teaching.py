@@ -15,9 +15,10 @@ from qwen_npu_tut.install import engine_python, site_packages
 from qwen_npu_tut.model.folder import proved, verify
 from qwen_npu_tut.server.processes import birth
 from qwen_npu_tut.serve import Server
-from qwen_npu_tut.base.settings import TEACHING_MODEL, Problem
+from qwen_npu_tut.base.events import Problem
+from qwen_npu_tut.base.settings import TEACHING_MODEL
 from qwen_npu_tut.base.files import write_atomic
-from qwen_npu_tut.engine.stacks import stack, stacks
+from qwen_npu_tut.engine.stacks import stacks
 from qwen_npu_tut.rehearsal.tutor import MADE_OF, SHAPE, data_folder, made_of
 
 # On an NPU other heads are left to vllm, which no stack installs:
@@ -27,7 +28,7 @@ HEAD_DIMENSIONS = {"0.5.3rc0": (64, 128, 256, 512), "0.5.6.post2": (64, 128, 256
 
 @pytest.mark.parametrize("name", stacks())
 def test_the_shape_is_one_that_the_stack_takes(name):
-    allowed = HEAD_DIMENSIONS.get(stack(name).version("sglang"))
+    allowed = HEAD_DIMENSIONS.get(stacks()[name].version("sglang"))
     assert allowed is None or SHAPE["head_dim"] in allowed
 
 
@@ -116,7 +117,7 @@ def test_an_interrupted_replacement_is_no_model(choice):
     folder, replaced = model_folder(TEACHING_MODEL), []
 
     def interrupt(event):
-        if getattr(event, "kind", "") == "replacing": replaced.append(event.file)
+        if getattr(event, "kind", "") == "replacing": replaced.append(event.name)
         if len(replaced) > 2: raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt): walk.fetch(choice, interrupt)

@@ -10,7 +10,7 @@ import pytest
 from qwen_npu_tut import kernels
 from qwen_npu_tut.install import BUILD_NEEDS, CANN_PYTHON_NEEDS, engine_python, stack_folder
 from qwen_npu_tut.host.machine import read_machine
-from qwen_npu_tut.engine.stacks import stack
+from qwen_npu_tut.engine.stacks import stacks
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 CANN = {"ASCEND_HOME_PATH": "/usr/local/Ascend/cann", "LD_LIBRARY_PATH": "/usr/local/Ascend/cann/lib64", "PATH": "/usr/bin"}  # as a set_env.sh leaves it
@@ -20,7 +20,7 @@ PIP_WORDS = {"--no-input", "--disable-pip-version-check", "--progress-bar", "off
 def plan(name: str, series: str, architecture: str, deepep: bool = False) -> dict[str, tuple[str, dict]]:
     "Each step's line without our folders and pip's switches, and its environment."
     simulated = replace(machines.A3 if series == "A3" else machines.A2, architecture=architecture)
-    steps = kernels.installation(read_machine(simulated.host()), stack(name), CPU_INDEX, deepep=deepep, environment=CANN)
+    steps = kernels.installation(read_machine(simulated.host()), stacks()[name], CPU_INDEX, deepep=deepep, environment=CANN)
     folder, python = str(stack_folder(name)), str(engine_python(name))
     shown = {}
     for step in steps:
