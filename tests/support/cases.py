@@ -20,6 +20,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from unittest import mock
 
@@ -67,8 +68,9 @@ class Plain:
     def __init__(self, folder: Path):
         self.marks = [*today.marks(), *MARKS, (str(folder), "$FOLDER")]
         self.programs = today.programs()
+        self.text = cache(self._text)  # the same words come again in thousands of cases
 
-    def text(self, text: str) -> str:
+    def _text(self, text: str) -> str:
         for program, name in self.programs.items(): text = text.replace(program, name)
         for found, mark in self.marks: text = text.replace(found, mark)
         return today.shortened(text)
@@ -124,12 +126,13 @@ SCRIPTS = [("cpu", "no NPU x86_64", "ordinary index"), ("cpu", "no NPU aarch64",
 
 
 def scripts() -> dict:
-    "A few plans as scripts, one of them below a folder with an odd name; and the page to the letter."
+    "A few plans as scripts, one of them below an odd folder; and the page to the letter."
     with world() as folder:
         plain, offered, machines = Plain(folder), supplies(folder), today.machines()
-        found = {f"{stack}, {machine}, {supply}":
-                 plain(today.script_of(machines[machine], stack, offered[supply], False).split("\n"))
-                 for stack, machine, supply in SCRIPTS}
+        found = {}
+        for stack, machine, supply in SCRIPTS:
+            text = today.script_of(machines[machine], stack, offered[supply], False)
+            found[f"{stack}, {machine}, {supply}"] = plain(text.split("\n"))
         written = {stack: {name: plain(today.as_written(machines[name], stack))
                            for name in ("A2 aarch64", "A3 x86_64", "A2 other Pythons")}
                    for stack in ("guide", "cann-8.2", "cpu")}
@@ -154,27 +157,31 @@ FURTHER = {
     "server no file name": {"server": "a b"}, "key not sent": {"api_key": "a key"},
     "flags not closed": {"flags": "--log-level 'info"},
     "flags own": {"flags": "--port 1"}, "flags secret": {"flags": "--admin-api-key x"},
-    "flags page size": {"flags": "--page-size 16"}, "flags sampling": {"flags": "--sampling-backend=ascend"},
-    "flags grammar": {"flags": "--grammar-backend none"}, "flags hole": {"flags": "--enable-custom-logit-processor"},
+    "flags page size": {"flags": "--page-size 16"},
+    "flags sampling": {"flags": "--sampling-backend=ascend"},
+    "flags grammar": {"flags": "--grammar-backend none"},
+    "flags hole": {"flags": "--enable-custom-logit-processor"},
     "preset unknown": {"preset": "w4"},
 }
-ENVIRONMENTS = {"proxies": {"no_proxy": "corp.example", "http_proxy": "http://proxy.example"},
-                "ours and harmful": {"QWEN_NPU_PORT": "1", "MPLBACKEND": "agg", "ASCEND_USE_FIA": "1"}}
+ENVIRONMENTS = {
+    "proxies": {"no_proxy": "corp.example", "http_proxy": "http://proxy.example"},
+    "ours and harmful": {"QWEN_NPU_PORT": "1", "MPLBACKEND": "agg", "ASCEND_USE_FIA": "1"},
+}
 
 
-def presets(stack: str) -> dict[str, dict]:
-    "The presets of a stack as settings, with the model that they are for; one that is not described for it stays a Problem."
+def presets() -> dict[str, dict]:
+    "The presets as settings; for a stack that one is not described for, a Problem is kept."
     return {f"preset {name}": {"preset": name} for name in today.preset_stacks()}
 
 
 def settings(stack: str) -> dict[str, dict]:
-    "What a person may have set: nothing, each setting alone, all together, presets, and what is refused."
+    "Nothing, each setting alone, all together, every preset, and what is refused."
     alone = {name: {name: value} for name, value in FIELDS.items()}
-    fitting = {name: each for name, each in presets(stack).items()
+    fitting = {name: each for name, each in presets().items()
                if stack in today.preset_stacks()[each["preset"]]}
     keyed = {f"{name}, key, two devices": {**each, "api_key": "sk-case", "tensor_parallel": 2}
              for name, each in fitting.items()}
-    every = {"defaults": {}, **alone, "everything": FIELDS, **FURTHER, **presets(stack), **keyed}
+    every = {"defaults": {}, **alone, "everything": FIELDS, **FURTHER, **presets(), **keyed}
     return {name: {"model": MODEL, **each} for name, each in every.items()}
 
 
@@ -182,11 +189,12 @@ def lines() -> dict:
     "stack / settings: line, environment beside the base, the container's variables."
     with world() as folder:
         plain = Plain(folder)
-        found = {stack: {name: plain(today.line(stack, each, CANN))
-                         for name, each in settings(stack).items()} for stack in today.stack_names()}
-        for stack in found:
-            for name, more in ENVIRONMENTS.items():
-                found[stack][name] = plain(today.line(stack, {"model": MODEL}, CANN | more))
+        found = {}
+        for stack in today.stack_names():
+            asked = {name: (each, {}) for name, each in settings(stack).items()}
+            asked |= {name: ({"model": MODEL}, more) for name, more in ENVIRONMENTS.items()}
+            found[stack] = {name: plain(today.line(stack, each, CANN | more))
+                            for name, (each, more) in asked.items()}
         return found
 
 
@@ -197,11 +205,11 @@ SAID = ("defaults", "api_key", "host", "tensor_parallel", "everything", "flags o
 def said() -> dict:
     "stack / settings: what `serve --print` says, as data and as text."
     with world() as folder:
-        plain, machines = Plain(folder), today.machines()
-        busy = today.more_machines()["busy cards"]
-        found = {stack: {name: plain(today.said(machines["A2 aarch64"], stack, settings(stack)[name], CANN))
+        plain, machine = Plain(folder), today.machines()["A2 aarch64"]
+        busy = today.said(today.more_machines()["busy cards"], "cann-9.0", {"model": MODEL}, CANN)
+        found = {stack: {name: plain(today.said(machine, stack, settings(stack)[name], CANN))
                          for name in SAID} for stack in today.stack_names()}
-        found["cann-9.0"]["busy cards"] = plain(today.said(busy, "cann-9.0", {"model": MODEL}, CANN))
+        found["cann-9.0"]["busy cards"] = plain(busy)
         return found
 
 
@@ -210,12 +218,11 @@ def units() -> dict:
     with world() as folder:
         plain, machine = Plain(folder), today.machines()["A2 aarch64"]
         (folder / 'model "x" $y 50%').mkdir()
-        odd = {"folder": {"model": str(folder / 'model "x" $y 50%')},
-               "odd name": {"served_name": "50%\nof $x"}}
+        asked = {"defaults": {}, "everything": FIELDS, "port 0": {"port": 0}, **presets(),
+                 "folder": {"model": str(folder / 'model "x" $y 50%')},
+                 "odd name": {"served_name": "50%\nof $x"}}
         found = {stack: {name: plain(today.unit(machine, stack, {"model": MODEL, **each}))
-                         for name, each in {"defaults": {}, "everything": FIELDS, "port 0": {"port": 0},
-                                            **presets(stack), **odd}.items()}
-                 for stack in today.stack_names()}
+                         for name, each in asked.items()} for stack in today.stack_names()}
     with world("a home 家 50% $x") as folder:
         text = today.unit(today.machines()["A2 aarch64"], "cpu", {"model": MODEL})
         found["cpu"]["odd home"] = Plain(folder)(text)
@@ -228,15 +235,18 @@ def composes() -> dict:
         plain, machines = Plain(folder), today.machines()
         keys = {"no key": {}, "key": {"api_key": "sk-case"}, "everything": FIELDS,
                 "open address": {"host": "0.0.0.0"}}
-        hosts = {name: machines[name] for name in ("image host A2", "image host A3", "record a2",
-                                                    "record a3", "no NPU x86_64")}
-        refused = {stack: {"record a2": {"defaults": {
-            "no key": plain(today.compose(machines["record a2"], stack, {"model": MODEL}))}}}
-            for stack in today.stack_names() if stack not in today.image_stacks()}
-        return refused | {stack: {name: {word: {key: plain(today.compose(
-            machine, stack, {"model": MODEL, **each, **more})) for key, more in keys.items()}
-            for word, each in {"defaults": {}, **presets(stack)}.items()}
-            for name, machine in hosts.items()} for stack in today.image_stacks()}
+        hosts = ("image host A2", "image host A3", "record a2", "record a3", "no NPU x86_64")
+        asked = {"defaults": {}, **presets()}
+
+        def made_for(stack: str, host: str, each: dict):
+            return plain(today.compose(machines[host], stack, {"model": MODEL, **each}))
+
+        images = today.image_stacks()
+        refused = {stack: {"record a2": {"defaults": {"no key": made_for(stack, "record a2", {})}}}
+                   for stack in today.stack_names() if stack not in images}
+        return refused | {stack: {host: {word: {
+            key: made_for(stack, host, each | more) for key, more in keys.items()}
+            for word, each in asked.items()} for host in hosts} for stack in images}
 
 
 # kind: how it is made, and how many steps lead from its root to a case
@@ -324,13 +334,14 @@ class Difference:
 
 
 def _shown(values: Sequence) -> str:
-    words = [each if isinstance(each, str) else json.dumps(each, ensure_ascii=False) for each in values]
-    return " ".join(words) if words else ABSENT
+    return " ".join(each if isinstance(each, str) else json.dumps(each, ensure_ascii=False)
+                    for each in values) or ABSENT
 
 
 def _named(value):
     "A list of steps as a mapping, so that one step more does not move all that follow."
-    if not (isinstance(value, list) and value and all(isinstance(each, dict) and "name" in each for each in value)): return value
+    if not isinstance(value, list) or not value: return value
+    if not all(isinstance(each, dict) and "name" in each for each in value): return value
     return {"(order)": [each["name"] for each in value]} | {each["name"]: each for each in value}
 
 
@@ -340,13 +351,14 @@ def differences(was, now, case: str, place: str = "") -> Iterator[Difference]:
     was, now = _named(was), _named(now)
     if isinstance(was, dict) and isinstance(now, dict):
         for name in dict.fromkeys([*was, *now]):
-            yield from differences(was.get(name, ABSENT), now.get(name, ABSENT), case, f"{place}/{name}".lstrip("/"))
+            below = f"{place}/{name}".lstrip("/")
+            yield from differences(was.get(name, ABSENT), now.get(name, ABSENT), case, below)
         return
     several = isinstance(was, str) and isinstance(now, str) and "\n" in was + now
     if several: was, now = was.split("\n"), now.split("\n")
     if isinstance(was, list) and isinstance(now, list):
         old, new = ([json.dumps(each, sort_keys=True) for each in side] for side in (was, now))
-        for kind, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        for kind, a, b, c, d in difflib.SequenceMatcher(None, old, new, False).get_opcodes():
             if kind != "equal": yield Difference(case, place, _shown(was[a:b]), _shown(now[c:d]))
         return
     yield Difference(case, place, _shown([was]), _shown([now]))
@@ -359,23 +371,30 @@ def compared(kind: str) -> list[Difference]:
             for each in differences(was.get(case, ABSENT), now.get(case, ABSENT), case)]
 
 
+NEEDED, PERHAPS = {"cases", "what", "why"}, {"was", "now"}
+
+
 def wanted() -> list[dict]:
-    "The named differences: `cases` and `what` are patterns of paths and places; `was`, `now`, if given, patterns of words."
+    "The named differences; `cases`, `what`, `was` and `now` are shell patterns."
     text = (FOLDER / "differences.toml").read_text(encoding="utf8")
     rows = tomllib.loads(text).get("difference", [])
     for row in rows:
-        if not {"cases", "what", "why"} <= row.keys() <= {"cases", "what", "why", "was", "now"} or not row["why"].strip():
-            raise ValueError(f"A named difference has cases, what, why, and perhaps was and now: {row}")
+        if not NEEDED <= row.keys() <= NEEDED | PERHAPS or not row["why"].strip():
+            raise ValueError(f"A named difference has cases, what, why, perhaps was, now: {row}")
     return rows
 
 
 def covers(row: Mapping, each: Difference) -> bool:
     "Whether a named difference is this one."
-    pairs = ((each.case, row["cases"]), (each.place, row["what"]), (each.was, row.get("was", "*")), (each.now, row.get("now", "*")))
+    pairs = ((each.case, row["cases"]), (each.place, row["what"]),
+             (each.was, row.get("was", "*")), (each.now, row.get("now", "*")))
     return all(fnmatchcase(text, pattern) for text, pattern in pairs)
 
 
-def judged(found: Sequence[Difference], rows: Sequence[Mapping]) -> tuple[list[Difference], list[Mapping]]:
+def judged(
+    found: Sequence[Difference],  # all that differ
+    rows: Sequence[Mapping],      # all that are named
+) -> tuple[list[Difference], list[Mapping]]:
     "The differences that nobody named, and the named ones that do not occur."
     unnamed = [each for each in found if not any(covers(row, each) for row in rows)]
     return unnamed, [row for row in rows if not any(covers(row, each) for each in found)]
