@@ -1,7 +1,8 @@
 """Are the modules what the notebooks export, are the notebooks clean, is README.md theirs? Nothing here is changed.
 
-    python tools/check_sync.py
+python tools/check_sync.py
 """
+
 import filecmp
 import shutil
 import subprocess
@@ -16,7 +17,11 @@ COPIED = ("settings.ini", "pyproject.toml", "nbs", "qwen_npu_tut")
 def generated(root: Path) -> dict[str, Path]:  # name within the project -> file
     "The files that nbdev writes: modules and notebooks."
     files = [*root.glob("qwen_npu_tut/*.py"), *root.rglob("nbs/**/*.ipynb")]
-    return {path.relative_to(root).as_posix(): path for path in sorted(files) if ".ipynb_checkpoints" not in path.parts}
+    return {
+        path.relative_to(root).as_posix(): path
+        for path in sorted(files)
+        if ".ipynb_checkpoints" not in path.parts
+    }
 
 
 def out_of_step() -> list[str]:  # one sentence for each file that nbdev would write otherwise
@@ -25,21 +30,38 @@ def out_of_step() -> list[str]:  # one sentence for each file that nbdev would w
         copy = Path(folder)
         for name in COPIED:
             source = ROOT / name
-            if source.is_dir(): shutil.copytree(source, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
-            else: shutil.copy2(source, copy / name)
+            if source.is_dir():
+                shutil.copytree(
+                    source,
+                    copy / name,
+                    symlinks=True,
+                    ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"),
+                )
+            else:
+                shutil.copy2(source, copy / name)
         for name in ("nbdev_export", "nbdev_clean"):
             subprocess.run([str(Path(sys.executable).with_name(name))], cwd=copy, check=True)
         here, there = generated(ROOT), generated(copy)
-        names = [name for name in sorted(here | there) if name not in here or name not in there or not filecmp.cmp(here[name], there[name], shallow=False)]
+        names = [
+            name
+            for name in sorted(here | there)
+            if name not in here
+            or name not in there
+            or not filecmp.cmp(here[name], there[name], shallow=False)
+        ]
     return [f"{name} is not what nbdev_export and nbdev_clean write: run both" for name in names]
 
 
 def main() -> int:  # exit code
     "Name every file that is out of step."
     wrong = out_of_step()
-    for line in wrong: print(line, file=sys.stderr)
-    readme = subprocess.run([sys.executable, str(ROOT / "tools/build_readme.py"), "--check"]).returncode
-    if not wrong and not readme: print("Modules, notebooks and READMEs are in step.")
+    for line in wrong:
+        print(line, file=sys.stderr)
+    readme = subprocess.run(
+        [sys.executable, str(ROOT / "tools/build_readme.py"), "--check"]
+    ).returncode
+    if not wrong and not readme:
+        print("Modules, notebooks and READMEs are in step.")
     return 1 if wrong or readme else 0
 
 

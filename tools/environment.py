@@ -3,6 +3,7 @@
 A stamp is written last. Without it nothing is trusted: what an interrupted run left is deleted and made anew
 (pip keeps what it has downloaded). Needs the standard library only.
 """
+
 import contextlib
 import hashlib
 import os
@@ -15,7 +16,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-MAKING = VENV / ".making"  # there while pip works; found at the start, it means that a run was cut off
+MAKING = (
+    VENV / ".making"
+)  # there while pip works; found at the start, it means that a run was cut off
 SIZES = {
     "package": "about 40 MB to download, 260 MB on disk, about a minute",
     "dev": "nbdev, JupyterLab and the test tools: about 120 MB more to download, 400 MB on disk, one to two minutes",
@@ -35,8 +38,10 @@ def described() -> str:
 
 def stamp(part: str) -> list[str]:  # place and digest, as they were when this part was finished
     "What the stamp of a part of .venv says; empty where there is none."
-    try: return (VENV / f".{part}").read_text(encoding="utf8").splitlines()
-    except OSError: return []
+    try:
+        return (VENV / f".{part}").read_text(encoding="utf8").splitlines()
+    except OSError:
+        return []
 
 
 def is_whole(part: str) -> bool:
@@ -48,10 +53,13 @@ def is_whole(part: str) -> bool:
 def alone():
     "Let one process at a time make .venv; another waits and says so. The system frees the lock of a killed one."
     with open(ROOT / ".venv.lock", "w") as lock:
-        try: import fcntl
-        except ImportError: fcntl = None  # Windows: two at once are the user's care
+        try:
+            import fcntl
+        except ImportError:
+            fcntl = None  # Windows: two at once are the user's care
         if fcntl:
-            try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 print("Another command is making .venv: waiting for it.", flush=True)
                 fcntl.flock(lock, fcntl.LOCK_EX)
@@ -68,19 +76,39 @@ def make(part: str) -> int:  # exit code
     started = time.monotonic()
     usable = PYTHON.exists() and not MAKING.exists() and stamp("package")[:1] == [place()]
     if not usable:
-        if VENV.exists(): print("The .venv that is here is not whole or not of this place and Python: it is made anew.", flush=True)
+        if VENV.exists():
+            print(
+                "The .venv that is here is not whole or not of this place and Python: it is made anew.",
+                flush=True,
+            )
         shutil.rmtree(VENV, ignore_errors=True)
         subprocess.run([outside_venv(), "-m", "venv", "--without-pip", str(VENV)], check=True)
     MAKING.touch()
     print(f"Making .venv with Python {sys.version.split()[0]}: {SIZES[part]}.", flush=True)
-    if not usable: subprocess.run([str(PYTHON), "-m", "ensurepip", "--upgrade"], check=True, stdout=subprocess.DEVNULL)
+    if not usable:
+        subprocess.run(
+            [str(PYTHON), "-m", "ensurepip", "--upgrade"], check=True, stdout=subprocess.DEVNULL
+        )
     wanted = f"{ROOT}[dev]" if part == "dev" else str(ROOT)
-    pip = [str(PYTHON), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--editable", wanted]
+    pip = [
+        str(PYTHON),
+        "-m",
+        "pip",
+        "install",
+        "-qq",
+        "--disable-pip-version-check",
+        "--editable",
+        wanted,
+    ]
     if subprocess.run(pip, cwd=ROOT).returncode:
-        print("pip could not install the requirements (its message is above): look at network and free space, then run the same command again.", file=sys.stderr)
+        print(
+            "pip could not install the requirements (its message is above): look at network and free space, then run the same command again.",
+            file=sys.stderr,
+        )
         return 1
     finished = ["package", "dev"] if part == "dev" else ["package"]
-    for name in finished: (VENV / f".{name}").write_text(f"{place()}\n{described()}\n", encoding="utf8")
+    for name in finished:
+        (VENV / f".{name}").write_text(f"{place()}\n{described()}\n", encoding="utf8")
     MAKING.unlink()
     print(f".venv is ready ({time.monotonic() - started:.0f} s).", flush=True)
     return 0
@@ -92,7 +120,8 @@ def main(arguments: list[str]) -> int:  # exit code
         print("usage: python tools/environment.py package|dev", file=sys.stderr)
         return 2
     part = arguments[0]
-    if is_whole(part): return 0
+    if is_whole(part):
+        return 0
     try:
         with alone():
             return 0 if is_whole(part) else make(part)
@@ -100,7 +129,10 @@ def main(arguments: list[str]) -> int:  # exit code
         print("\nStopped; the same command begins .venv anew.", file=sys.stderr)
         return 130
     except (OSError, subprocess.CalledProcessError) as error:
-        print(f".venv could not be made: {error}. Look at free space and at who may write here, then run the same command again.", file=sys.stderr)
+        print(
+            f".venv could not be made: {error}. Look at free space and at who may write here, then run the same command again.",
+            file=sys.stderr,
+        )
         return 1
 
 

@@ -1,4 +1,5 @@
 """What must never stand in a saved output or on a page: paths of the machine that made it, and its environment."""
+
 import re
 from pathlib import Path
 
@@ -7,7 +8,9 @@ ROOT = Path(__file__).resolve().parent.parent
 OWN = [str(path) for path in (ROOT, Path.home()) if path not in (Path("/"), Path("/root"))]
 # The guide's own path: quoting it says nothing about this machine.
 QUOTED = re.compile(r"/root/autodl-tmp[\w./-]*")
-ELSEWHERE = re.compile(r"(?:/home|/Users)/[\w.-]+/|/root/|/tmp/[\w.-]+|/var/folders/|[A-Z]:\\Users\\|environ\(\{")
+ELSEWHERE = re.compile(
+    r"(?:/home|/Users)/[\w.-]+/|/root/|/tmp/[\w.-]+|/var/folders/|[A-Z]:\\Users\\|environ\(\{"
+)
 
 
 def leaks(

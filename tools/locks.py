@@ -4,6 +4,7 @@
 
 A row is name==version; what stands behind it is asked for anew. Comments stay, rows are sorted.
 """
+
 import argparse
 import re
 import sys
@@ -28,7 +29,7 @@ WHEEL = re.compile(r'([^/"]+\.whl)#sha256=([0-9a-f]{64})')  # PEP 503: a file an
 
 @cache
 def tags(
-    python: str,        # such as 3.11
+    python: str,  # such as 3.11
     architecture: str,  # x86_64 or aarch64
 ) -> set[Tag]:
     "What a wheel may be named for, to run on CPython and on a glibc of any age."
@@ -40,44 +41,54 @@ def tags(
 
 
 def hashes(
-    name: str,          # a package
-    version: str,       # exactly this one
+    name: str,  # a package
+    version: str,  # exactly this one
     architecture: str,  # x86_64 or aarch64
-    index: str,         # a simple index's address
-) -> list[str]:         # sorted
+    index: str,  # a simple index's address
+) -> list[str]:  # sorted
     "The SHA-256 of the wheels that fit; `Problem` where a Python of the stack cpu has none."
     try:
         page = f"{index}/{canonicalize_name(name)}/"
-        with urllib.request.urlopen(page, timeout=60) as answer: text = answer.read().decode()
+        with urllib.request.urlopen(page, timeout=60) as answer:
+            text = answer.read().decode()
     except (OSError, ValueError, HTTPException) as error:
-        raise Problem(f"The package index did not answer for {name}: {error}.",
-                      "Run it again, or name another: PIP_INDEX_URL=https://…") from None
+        raise Problem(
+            f"The package index did not answer for {name}: {error}.",
+            "Run it again, or name another: PIP_INDEX_URL=https://…",
+        ) from None
     found = {}
     for file, digest in WHEEL.findall(text):
-        try: _, its_version, _, its_tags = parse_wheel_filename(unquote(file))
-        except InvalidWheelFilename: continue  # pip takes no notice of it either
-        if str(its_version) == version: found[digest] = its_tags
+        try:
+            _, its_version, _, its_tags = parse_wheel_filename(unquote(file))
+        except InvalidWheelFilename:
+            continue  # pip takes no notice of it either
+        if str(its_version) == version:
+            found[digest] = its_tags
     fitting = set()
     for python in stacks()["cpu"].python:
         wanted = tags(python, architecture)
         fit = {digest for digest, its in found.items() if not its.isdisjoint(wanted)}
         lacking = f"{name} {version} has no wheel for Python {python} on {architecture}."
-        if not fit: raise Problem(lacking, "Take another version.")
+        if not fit:
+            raise Problem(lacking, "Take another version.")
         fitting |= fit
     return sorted(fitting)
 
 
 def renewed(
-    text: str,          # a lock
+    text: str,  # a lock
     architecture: str,  # x86_64 or aarch64
-    index: str,         # a simple index's address
+    index: str,  # a simple index's address
 ) -> str:
     "The lock with the hashes that the index has today."
+
     def row(name: str, version: str) -> str:
         lines = [f"--hash=sha256:{each}" for each in hashes(name, version, architecture, index)]
         return " \\\n    ".join([f"{name}=={version}", *lines])
+
     comments = [line for line in text.splitlines() if line.startswith("#")]
-    with ThreadPoolExecutor(8) as pool: rows = list(pool.map(row, *zip(*sorted(ROW.findall(text)))))
+    with ThreadPoolExecutor(8) as pool:
+        rows = list(pool.map(row, *zip(*sorted(ROW.findall(text)))))
     return "\n".join([*comments, *rows, ""])
 
 
@@ -86,10 +97,13 @@ def read(
 ) -> str:
     "A lock's text. `Problem` for a file that is none."
     known = ", ".join(path.name for path in sorted(LOCKS.glob("*.txt")))
-    if not re.match(r"cpu-(x86_64|aarch64)\b", file.name): raise Problem(f"{file.name} is not a lock.", f"Known ones: {known}.", code=2)
-    if not file.is_file(): raise Problem(f"{file} is not there.", f"Known ones: {known}.", code=2)
+    if not re.match(r"cpu-(x86_64|aarch64)\b", file.name):
+        raise Problem(f"{file.name} is not a lock.", f"Known ones: {known}.", code=2)
+    if not file.is_file():
+        raise Problem(f"{file} is not there.", f"Known ones: {known}.", code=2)
     text = file.read_text(encoding="utf8")
-    if not ROW.search(text): raise Problem(f"{file.name} has no row.", "Write its rows as name==version.", code=2)
+    if not ROW.search(text):
+        raise Problem(f"{file.name} has no row.", "Write its rows as name==version.", code=2)
     return text
 
 
@@ -99,7 +113,8 @@ def main() -> int:  # exit code
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="all if none is named")
     files = parser.parse_args().files or sorted(LOCKS.glob("*.txt"))
     index = (package_index() or "https://pypi.org/simple").rstrip("/")
-    try: texts = {file: renewed(read(file), file.stem.split("-")[1], index) for file in files}
+    try:
+        texts = {file: renewed(read(file), file.stem.split("-")[1], index) for file in files}
     except Problem as problem:
         print(problem, file=sys.stderr)
         return problem.code

@@ -6,6 +6,7 @@
 
 A record holds the machine (as `qwen-npu report` writes it), versions, seconds, replies and outputs. Secrets are removed; read it before you send it.
 """
+
 import argparse
 import json
 import os
@@ -31,7 +32,11 @@ from qwen_npu_tut.walk import choose
 
 BIN = Path(sys.executable).parent
 CHAPTERS = sorted(path for path in (ROOT / "nbs").glob("0*.ipynb"))
-PROMPTS = (("你好！", False), ("Name the capital of France in one word.", False), ("What is 17 times 23?", True))
+PROMPTS = (
+    ("你好！", False),
+    ("Name the capital of France in one word.", False),
+    ("What is 17 times 23?", True),
+)
 NOT_YET = "*Not recorded yet"
 
 
@@ -43,7 +48,10 @@ def stages(stack: str) -> dict[str, list[str]]:
         "install": [command, "install", "--stack", stack],
         "check --deep": [command, "check", "--deep", "--json", "--stack", stack],
         "serve and one reply": [command, "up", "--yes", "--stack", stack],
-        **{f"chat {place}": [command, "chat", text, "--json", "--think" if think else "--no-think"] for place, (text, think) in enumerate(PROMPTS, 1)},
+        **{
+            f"chat {place}": [command, "chat", text, "--json", "--think" if think else "--no-think"]
+            for place, (text, think) in enumerate(PROMPTS, 1)
+        },
         "chapters": [str(BIN / "nbdev_test"), "--flags", "npu", "--n_workers", "1"],
         "stop": [command, "stop"],
     }
@@ -53,9 +61,25 @@ def run(name: str, line: list[str], environment: dict) -> dict:
     "One stage: its exit code, its seconds, and what it printed."
     print(f"== {name}", flush=True)
     began = time.monotonic()
-    done = subprocess.run(line, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-    print(f"-- {name}: {'done' if done.returncode == 0 else f'exit code {done.returncode}'}, {time.monotonic() - began:.1f} s", flush=True)
-    return {"code": done.returncode, "seconds": round(time.monotonic() - began, 1), "output": done.stdout[-6000:]}
+    done = subprocess.run(
+        line,
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    print(
+        f"-- {name}: {'done' if done.returncode == 0 else f'exit code {done.returncode}'}, {time.monotonic() - began:.1f} s",
+        flush=True,
+    )
+    return {
+        "code": done.returncode,
+        "seconds": round(time.monotonic() - began, 1),
+        "output": done.stdout[-6000:],
+    }
 
 
 def npu_outputs() -> dict[str, dict[str, list]]:
@@ -63,66 +87,141 @@ def npu_outputs() -> dict[str, dict[str, list]]:
     found: dict[str, dict[str, list]] = {}
     for path in CHAPTERS:
         notebook = nbformat.read(path, as_version=4)
-        if not any("npu" in directives(cell.source) for cell in notebook.cells): continue
+        if not any("npu" in directives(cell.source) for cell in notebook.cells):
+            continue
         print(f"== {path.name}", flush=True)
-        client = NotebookClient(notebook, timeout=CELL_SECONDS, kernel_name="python3", coalesce_streams=True, resources={"metadata": {"path": str(path.parent)}})
+        client = NotebookClient(
+            notebook,
+            timeout=CELL_SECONDS,
+            kernel_name="python3",
+            coalesce_streams=True,
+            resources={"metadata": {"path": str(path.parent)}},
+        )
         try:
             with client.setup_kernel():
                 for number, cell in enumerate(notebook.cells):
-                    if cell.cell_type != "code" or directives(cell.source).get("eval") == "false": continue
+                    if cell.cell_type != "code" or directives(cell.source).get("eval") == "false":
+                        continue
                     client.execute_cell(cell, number)
-                    if "npu" in directives(cell.source): found.setdefault(path.name, {})[cell.id] = tidy(cell.outputs)
-        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error: print(f"{path.name} ended early: {str(error)[-300:]}", flush=True)
+                    if "npu" in directives(cell.source):
+                        found.setdefault(path.name, {})[cell.id] = tidy(cell.outputs)
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+            print(f"{path.name} ended early: {str(error)[-300:]}", flush=True)
     return found
 
 
 def packages(stack: str) -> dict[str, str]:
     "What the engine has installed, by its own word."
-    done = subprocess.run([engine_python(stack), "-m", "pip", "list", "--format", "json", "--disable-pip-version-check"], capture_output=True, text=True)
-    return {each["name"]: each["version"] for each in json.loads(done.stdout)} if done.returncode == 0 else {}
+    done = subprocess.run(
+        [
+            engine_python(stack),
+            "-m",
+            "pip",
+            "list",
+            "--format",
+            "json",
+            "--disable-pip-version-check",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    return (
+        {each["name"]: each["version"] for each in json.loads(done.stdout)}
+        if done.returncode == 0
+        else {}
+    )
 
 
 def clean(value: object, names: list[str]) -> object:
     "Every text of a document without secrets and names."
-    if isinstance(value, str): return scrub(value, names)
-    if isinstance(value, list): return [clean(each, names) for each in value]
-    if isinstance(value, dict): return {clean(key, names): clean(each, names) for key, each in value.items()}
+    if isinstance(value, str):
+        return scrub(value, names)
+    if isinstance(value, list):
+        return [clean(each, names) for each in value]
+    if isinstance(value, dict):
+        return {clean(key, names): clean(each, names) for key, each in value.items()}
     return value
 
 
 def record(out: Path, rehearsal: bool) -> int:  # exit code
     "Walk, and write down what happened; a stage that fails is written down too."
     chosen = choose(stack="cpu" if rehearsal else None)
-    if not rehearsal and not chosen.stack.needs_npu: raise Problem("There is no NPU of the series A2 or A3 here.", "Run it on an Ascend server; a rehearsal on any machine: python tools/npu.py --rehearse")
-    if out.exists(): raise Problem(f"{out.name} is there already.", "Name another file: --out FILE", code=2)
-    environment = {**os.environ, "QWEN_NPU_SERVER": "npu-record", "QWEN_NPU_PORT": "0", "QWEN_NPU_STACK": chosen.stack.name}
+    if not rehearsal and not chosen.stack.needs_npu:
+        raise Problem(
+            "There is no NPU of the series A2 or A3 here.",
+            "Run it on an Ascend server; a rehearsal on any machine: python tools/npu.py --rehearse",
+        )
+    if out.exists():
+        raise Problem(f"{out.name} is there already.", "Name another file: --out FILE", code=2)
+    environment = {
+        **os.environ,
+        "QWEN_NPU_SERVER": "npu-record",
+        "QWEN_NPU_PORT": "0",
+        "QWEN_NPU_STACK": chosen.stack.name,
+    }
     os.environ.update(environment)
-    told = {name: run(name, line, environment) for name, line in stages(chosen.stack.name).items() if not (rehearsal and name == "chapters")}
-    report = subprocess.run([BIN / "qwen-npu", "report", "--stack", chosen.stack.name], capture_output=True, text=True, env=environment)
+    told = {
+        name: run(name, line, environment)
+        for name, line in stages(chosen.stack.name).items()
+        if not (rehearsal and name == "chapters")
+    }
+    report = subprocess.run(
+        [BIN / "qwen-npu", "report", "--stack", chosen.stack.name],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
     document = {
-        "qwen_npu_run": 1, "made_up": rehearsal, "date": date.today().isoformat(), "stack": chosen.stack.name, "machine": json.loads(report.stdout),
-        "packages": packages(chosen.stack.name), "stages": told, "cells": npu_outputs(),
+        "qwen_npu_run": 1,
+        "made_up": rehearsal,
+        "date": date.today().isoformat(),
+        "stack": chosen.stack.name,
+        "machine": json.loads(report.stdout),
+        "packages": packages(chosen.stack.name),
+        "stages": told,
+        "cells": npu_outputs(),
     }
     write_atomic(out, json.dumps(clean(document, own_names()), ensure_ascii=False, indent=1) + "\n")
     failed = [name for name, each in told.items() if each["code"]]
-    print(f"Written to {out.name}: {len(told) - len(failed)} of {len(told)} stages succeeded. Read it before you send it.")
+    print(
+        f"Written to {out.name}: {len(told) - len(failed)} of {len(told)} stages succeeded. Read it before you send it."
+    )
     return 1 if failed else 0
 
 
-FORM = {"qwen_npu_run": int, "made_up": bool, "date": str, "stack": str, "machine": dict, "packages": dict, "stages": dict, "cells": dict}
+FORM = {
+    "qwen_npu_run": int,
+    "made_up": bool,
+    "date": str,
+    "stack": str,
+    "machine": dict,
+    "packages": dict,
+    "stages": dict,
+    "cells": dict,
+}
 
 
 def read_run(file: Path) -> dict:
     "A record of a run; `Problem` where the file is none."
     try:
         found = json.loads(file.read_text(encoding="utf8"))
-        if not isinstance(found, dict) or found.get("qwen_npu_run") != 1: raise ValueError("It does not say that it is one.")
+        if not isinstance(found, dict) or found.get("qwen_npu_run") != 1:
+            raise ValueError("It does not say that it is one.")
         for name, kind in FORM.items():
-            if not isinstance(found.get(name), kind): raise ValueError(f"Its part {name} is missing or has another form.")
+            if not isinstance(found.get(name), kind):
+                raise ValueError(f"Its part {name} is missing or has another form.")
         date.fromisoformat(found["date"])
         for cells in found["cells"].values():
-            if not isinstance(cells, dict) or not all(isinstance(each, list) for each in cells.values()): raise ValueError("Its outputs have another form.")
-    except (OSError, ValueError) as error: raise Problem(f"{file.name} is not the record of a run. {error}", "Make one on an Ascend server: make npu", code=2) from None
+            if not isinstance(cells, dict) or not all(
+                isinstance(each, list) for each in cells.values()
+            ):
+                raise ValueError("Its outputs have another form.")
+    except (OSError, ValueError) as error:
+        raise Problem(
+            f"{file.name} is not the record of a run. {error}",
+            "Make one on an Ascend server: make npu",
+            code=2,
+        ) from None
     return found
 
 
@@ -132,42 +231,75 @@ def machine_of(found: dict, folder: Path) -> RecordedHost:
     try:
         file.write_text(json.dumps(found["machine"]), encoding="utf8")
         return read_record(file)
-    finally: file.unlink(missing_ok=True)
+    finally:
+        file.unlink(missing_ok=True)
 
 
-def fill(file: Path, nbs: Path, made_up_too: bool = False) -> list[str]:  # the cells that were filled
+def fill(
+    file: Path, nbs: Path, made_up_too: bool = False
+) -> list[str]:  # the cells that were filled
     "Put a record's outputs into the NPU cells of a folder of chapters; the text behind each says where and when."
     found = read_run(file)
-    if found["made_up"] and not made_up_too: raise Problem(f"{file.name} was not recorded on an NPU.", "Only what an NPU printed goes into the chapters: make npu, on one.")
+    if found["made_up"] and not made_up_too:
+        raise Problem(
+            f"{file.name} was not recorded on an NPU.",
+            "Only what an NPU printed goes into the chapters: make npu, on one.",
+        )
     machine = read_machine(machine_of(found, nbs))
     where = f"*Recorded on {found['date']} on an {machine.soc or machine.series or 'unknown chip'}, driver {machine.driver or 'unknown'}, CANN {machine.cann or 'in its image'}, with the stack {found['stack']}.*"
     changed, filled = {}, []
     for name, outputs in found["cells"].items():
         path = nbs / Path(name).name
-        if not path.is_file(): raise Problem(f"There is no chapter {path.name}.", "The record belongs to another release of this guide.", code=2)
+        if not path.is_file():
+            raise Problem(
+                f"There is no chapter {path.name}.",
+                "The record belongs to another release of this guide.",
+                code=2,
+            )
         notebook = nbformat.read(path, as_version=4)
         for cell, following in zip(notebook.cells, notebook.cells[1:]):
-            if cell.id not in outputs or "npu" not in directives(cell.source): continue
-            if private := leaks(json.dumps(outputs[cell.id])): raise Problem(f"The cell {cell.id} of {path.name} printed {', '.join(private)}.", "Remove it from the record by hand.")
+            if cell.id not in outputs or "npu" not in directives(cell.source):
+                continue
+            if private := leaks(json.dumps(outputs[cell.id])):
+                raise Problem(
+                    f"The cell {cell.id} of {path.name} printed {', '.join(private)}.",
+                    "Remove it from the record by hand.",
+                )
             cell.outputs = [nbformat.from_dict(each) for each in outputs[cell.id]]
-            following.source = where if re.match(r"\*(Not recorded yet|Recorded on)", following.source) else following.source
+            following.source = (
+                where
+                if re.match(r"\*(Not recorded yet|Recorded on)", following.source)
+                else following.source
+            )
             filled.append(f"{path.name} {cell.id}")
         changed[path] = notebook
-    for notebook in changed.values(): nbformat.validate(notebook)
-    for path, notebook in changed.items(): nbformat.write(notebook, path)
+    for notebook in changed.values():
+        nbformat.validate(notebook)
+    for path, notebook in changed.items():
+        nbformat.write(notebook, path)
     return filled
 
 
 def main() -> int:  # exit code
     "As the file's first text says."
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("npu-record.json"), help="the record's file")
-    parser.add_argument("--rehearse", action="store_true", help="with the stack cpu, on any machine; the record is marked")
-    parser.add_argument("--fill", type=Path, metavar="FILE", help="put this record's outputs into the chapters")
+    parser.add_argument(
+        "--out", type=Path, default=Path("npu-record.json"), help="the record's file"
+    )
+    parser.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="with the stack cpu, on any machine; the record is marked",
+    )
+    parser.add_argument(
+        "--fill", type=Path, metavar="FILE", help="put this record's outputs into the chapters"
+    )
     options = parser.parse_args()
     try:
-        if not options.fill: return record(options.out, options.rehearse)
-        for each in fill(options.fill, ROOT / "nbs"): print(f"filled {each}")
+        if not options.fill:
+            return record(options.out, options.rehearse)
+        for each in fill(options.fill, ROOT / "nbs"):
+            print(f"filled {each}")
         return 0
     except Problem as problem:
         print(problem, file=sys.stderr)

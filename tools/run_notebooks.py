@@ -5,6 +5,7 @@
 Cells with `#| eval: false`, and cells with a flag of settings.ini's tst_flags that is not asked for, are not run and keep
 the outputs they have: that is how outputs from a real NPU stay. A notebook is only written when all of it ran.
 """
+
 import argparse
 import sys
 import time
@@ -26,16 +27,17 @@ def directives(source: str) -> dict[str, str]:
     "nbdev's `#|` lines at the top of a cell: {'eval': 'false', 'npu': ''}."
     found = {}
     for line in source.splitlines():
-        if not line.startswith("#|"): break
+        if not line.startswith("#|"):
+            break
         name, _, value = line[2:].strip().partition(" ")
         found[name.rstrip(":")] = value.strip()
     return found
 
 
 def is_skipped(
-    source: str,          # a cell's source
-    skipped: set[str],    # the test flags that were not asked for
-) -> bool:                # whether the cell keeps its old outputs
+    source: str,  # a cell's source
+    skipped: set[str],  # the test flags that were not asked for
+) -> bool:  # whether the cell keeps its old outputs
     "What nbdev_test does not run is not run here either."
     found = directives(source)
     return found.get("eval", "").lower() == "false" or bool(skipped & found.keys())
@@ -45,28 +47,43 @@ def tidy(outputs: list) -> list:
     "One stream after another becomes one; what a progress bar overwrote is left out, as a terminal would."
     for output in outputs:
         if output["output_type"] == "stream":
-            output["text"] = "\n".join(line.rsplit("\r", 1)[-1] for line in output["text"].replace("\r\n", "\n").split("\n"))
+            output["text"] = "\n".join(
+                line.rsplit("\r", 1)[-1]
+                for line in output["text"].replace("\r\n", "\n").split("\n")
+            )
     return outputs
 
 
 def run(
-    path: Path,         # a notebook
+    path: Path,  # a notebook
     skipped: set[str],  # the test flags that were not asked for
-) -> str:               # empty, or what is wrong and where
+) -> str:  # empty, or what is wrong and where
     "Run one notebook and save it; it stays as it was when anything is wrong."
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, timeout=CELL_SECONDS, kernel_name="python3", coalesce_streams=True,
-                            extra_arguments=["--log-level=ERROR"], resources={"metadata": {"path": str(path.parent)}})
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_SECONDS,
+        kernel_name="python3",
+        coalesce_streams=True,
+        extra_arguments=["--log-level=ERROR"],
+        resources={"metadata": {"path": str(path.parent)}},
+    )
     with client.setup_kernel():
         for number, cell in enumerate(notebook.cells):
-            if cell.cell_type != "code" or is_skipped(cell.source, skipped): continue
-            try: client.execute_cell(cell, number)
-            except (CellExecutionError, CellTimeoutError, DeadKernelError) as error: return f"cell {number} ({cell.id}) failed:\n{error}"
+            if cell.cell_type != "code" or is_skipped(cell.source, skipped):
+                continue
+            try:
+                client.execute_cell(cell, number)
+            except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+                return f"cell {number} ({cell.id}) failed:\n{error}"
             cell.outputs = tidy(cell.outputs)
             found = leaks(str(cell.outputs))
-            if found: return f"cell {number} ({cell.id}) prints {', '.join(found)}: print the path's short form"
+            if found:
+                return f"cell {number} ({cell.id}) prints {', '.join(found)}: print the path's short form"
     nbformat.write(notebook, path)
-    cleaned = read_nb(path)  # the same cleaning as nbdev_clean: no counts, no addresses, no metadata
+    cleaned = read_nb(
+        path
+    )  # the same cleaning as nbdev_clean: no counts, no addresses, no metadata
     clean_nb(cleaned)
     write_nb(cleaned, path)
     return ""
@@ -75,11 +92,17 @@ def run(
 def main() -> int:  # exit code
     "Run the notebooks in reading order: the plumbing, the chapters, the index pages."
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--flags", default="", help="test flags whose cells are run too, such as npu")
+    parser.add_argument(
+        "--flags", default="", help="test flags whose cells are run too, such as npu"
+    )
     parser.add_argument("notebooks", nargs="*", type=Path)
     options = parser.parse_args()
     nbs = ROOT / "nbs"
-    notebooks = options.notebooks or [*sorted(nbs.glob("lib/*.ipynb")), *sorted(nbs.glob("0*.ipynb")), *sorted(nbs.glob("index*.ipynb"))]
+    notebooks = options.notebooks or [
+        *sorted(nbs.glob("lib/*.ipynb")),
+        *sorted(nbs.glob("0*.ipynb")),
+        *sorted(nbs.glob("index*.ipynb")),
+    ]
     skipped = set(get_config(path=ROOT).tst_flags.split()) - set(options.flags.split())
     for path in notebooks:
         started = time.monotonic()

@@ -7,6 +7,7 @@ The server is the running one of QWEN_NPU_SERVER, or what QWEN_NPU_URL names. Tw
 - a stream of 500 tokens drawn by the panel, in a real kernel, against the same stream thrown away; then once more with JupyterLab open
   in Chromium, whose drawing runs on the same processors as the engine here.
 """
+
 import argparse
 import contextlib
 import json
@@ -53,12 +54,19 @@ MEASURE = "bare(), drawn(); pairs = [(bare(), drawn()) for _ in range({rounds})]
 
 def by_curl(service, body: dict) -> float:
     "Seconds until curl -N has handed on the first piece of the answer; its own start and end taken off."
-    arguments = [part.replace("$QWEN_NPU_API_KEY", service.key or "") for part in shlex.split(curl_line(service, body).replace("\\\n", ""))]
+    arguments = [
+        part.replace("$QWEN_NPU_API_KEY", service.key or "")
+        for part in shlex.split(curl_line(service, body).replace("\\\n", ""))
+    ]
     began, first, total = time.monotonic(), 0.0, 0.0
-    with subprocess.Popen([*arguments, "-s", "-N", "-w", "\nTOTAL %{time_total}\n"], stdout=subprocess.PIPE) as curl:
+    with subprocess.Popen(
+        [*arguments, "-s", "-N", "-w", "\nTOTAL %{time_total}\n"], stdout=subprocess.PIPE
+    ) as curl:
         for line in curl.stdout:
-            if not first and b'"content":"' in line and b'"content":""' not in line: first = time.monotonic() - began
-            if line.startswith(b"TOTAL"): total = float(line.split()[1])
+            if not first and b'"content":"' in line and b'"content":""' not in line:
+                first = time.monotonic() - began
+            if line.startswith(b"TOTAL"):
+                total = float(line.split()[1])
     return first - (time.monotonic() - began - total)
 
 
@@ -67,19 +75,33 @@ def first_token(service, rounds: int) -> None:
     ours = []
     curls = []
     for number in range(rounds + 2):  # the first two warm up
-        pair = by_curl(service, body), stream_reply(service, ASK, False, out=lambda piece: None, temperature=0).first_seconds
-        if number >= 2: curls.append(pair[0]); ours.append(pair[1])
+        pair = (
+            by_curl(service, body),
+            stream_reply(service, ASK, False, out=lambda piece: None, temperature=0).first_seconds,
+        )
+        if number >= 2:
+            curls.append(pair[0])
+            ours.append(pair[1])
     curl, our = statistics.median(curls) * 1000, statistics.median(ours) * 1000
-    print(f"time to first token, median of {rounds}: curl -N {curl:.1f} ms, stream_reply {our:.1f} ms, {our - curl:+.1f} ms, {our / curl:.2f}x (goal: at most +5 ms)")
+    print(
+        f"time to first token, median of {rounds}: curl -N {curl:.1f} ms, stream_reply {our:.1f} ms, {our - curl:+.1f} ms, {our / curl:.2f}x (goal: at most +5 ms)"
+    )
 
 
 def told(pairs: list, where: str) -> None:
     ratios = [drawn / bare for bare, drawn in pairs]
-    print(f"a stream of {TOKENS} tokens drawn by the panel, {where}: {statistics.median(bare for bare, _ in pairs):.2f} s thrown away, {statistics.median(drawn for _, drawn in pairs):.2f} s drawn, median ratio {statistics.median(ratios):.3f}x (goal: at most 1.02x); ratios {' '.join(f'{each:.3f}' for each in sorted(ratios))}")
+    print(
+        f"a stream of {TOKENS} tokens drawn by the panel, {where}: {statistics.median(bare for bare, _ in pairs):.2f} s thrown away, {statistics.median(drawn for _, drawn in pairs):.2f} s drawn, median ratio {statistics.median(ratios):.3f}x (goal: at most 1.02x); ratios {' '.join(f'{each:.3f}' for each in sorted(ratios))}"
+    )
 
 
 def in_a_kernel(rounds: int) -> None:
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(STREAMS), nbformat.v4.new_code_cell(MEASURE.format(rounds=rounds))])
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell(STREAMS),
+            nbformat.v4.new_code_cell(MEASURE.format(rounds=rounds)),
+        ]
+    )
     NotebookClient(notebook, timeout=1800).execute()
     told(json.loads(notebook.cells[1].outputs[0]["text"].partition("MEASURED ")[2]), "in a kernel")
 
@@ -87,19 +109,35 @@ def in_a_kernel(rounds: int) -> None:
 def in_a_browser(rounds: int) -> None:
     from lab import RUN_ALL, jupyterlab
     from playwright.sync_api import sync_playwright
-    cells = [nbformat.v4.new_code_cell(STREAMS), nbformat.v4.new_code_cell(MEASURE.format(rounds=rounds))]
+
+    cells = [
+        nbformat.v4.new_code_cell(STREAMS),
+        nbformat.v4.new_code_cell(MEASURE.format(rounds=rounds)),
+    ]
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         url = stack.enter_context(jupyterlab(Path(folder)))
-        notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}})
+        notebook = nbformat.v4.new_notebook(
+            cells=cells,
+            metadata={
+                "kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}
+            },
+        )
         nbformat.write(notebook, Path(folder) / "nbs/bench.ipynb")
-        browser = stack.enter_context(sync_playwright()).chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"])
+        browser = stack.enter_context(sync_playwright()).chromium.launch(
+            executable_path="/usr/bin/chromium",
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
         page = browser.new_page()
         page.set_default_timeout(1_800_000)
         page.goto(f"{url}/lab/tree/bench.ipynb?reset")
         page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell").first.wait_for()
         page.evaluate(RUN_ALL)
-        contents = page.evaluate("() => window.jupyterapp.shell.currentWidget.content.model.toJSON()")
-        text = "".join("".join(output.get("text", "")) for output in contents["cells"][1]["outputs"])
+        contents = page.evaluate(
+            "() => window.jupyterapp.shell.currentWidget.content.model.toJSON()"
+        )
+        text = "".join(
+            "".join(output.get("text", "")) for output in contents["cells"][1]["outputs"]
+        )
         browser.close()
     told(json.loads(text.partition("MEASURED ")[2]), "with JupyterLab open in Chromium")
 
@@ -109,10 +147,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=11)
     options = parser.parse_args()
     service = endpoint(read_settings())
-    if service.key: os.environ["QWEN_NPU_API_KEY"] = service.key
+    if service.key:
+        os.environ["QWEN_NPU_API_KEY"] = service.key
     first_token(service, 5 * options.rounds)
     in_a_kernel(options.rounds)
     in_a_browser(options.rounds)
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

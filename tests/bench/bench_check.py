@@ -4,6 +4,7 @@
 run in turn. Goals: 0.3 s and 60 MB. Then `qwen-npu diagnose` on logs of 100 MB: a healthy one, one with an error in every line, and one that is a single line.
 Goals: 10 s, and the memory of a small log.
 """
+
 import os
 import statistics
 import subprocess
@@ -47,23 +48,43 @@ def main() -> int:  # 1 where a goal is missed
         root = Path(folder, "a2")
         root.mkdir()
         machines.A2.lay_out(root)
-        commands = {"qwen-npu check": [sys.executable, "-c", CHECK.format(tests=str(TESTS), root=str(root))]}
-        if engine_python("cpu").is_file(): commands["python -m torch.utils.collect_env"] = [str(engine_python("cpu")), "-m", "torch.utils.collect_env"]
+        commands = {
+            "qwen-npu check": [sys.executable, "-c", CHECK.format(tests=str(TESTS), root=str(root))]
+        }
+        if engine_python("cpu").is_file():
+            commands["python -m torch.utils.collect_env"] = [
+                str(engine_python("cpu")),
+                "-m",
+                "torch.utils.collect_env",
+            ]
         taken = {name: [] for name in commands}
         for _ in range(ROUNDS):
-            for name, command in commands.items(): taken[name].append(measured(command))
+            for name, command in commands.items():
+                taken[name].append(measured(command))
         ours = [statistics.median(values) for values in zip(*taken["qwen-npu check"])]
         for name, runs in taken.items():
             seconds, megabytes = (statistics.median(values) for values in zip(*runs))
-            print(f"{name:35} {seconds:6.2f} s {megabytes:6.0f} MB   {seconds / ours[0]:5.1f}x the time, {megabytes / ours[1]:4.1f}x the memory")
+            print(
+                f"{name:35} {seconds:6.2f} s {megabytes:6.0f} MB   {seconds / ours[0]:5.1f}x the time, {megabytes / ours[1]:4.1f}x the memory"
+            )
         missed += ours[0] > 0.3 or ours[1] > 60
         log = Path(folder, "log")
-        for name, text in {"healthy": HEALTHY, "an error in every line": DENSE, "one line": HEALTHY.replace("\n", " "), "small": ""}.items():
+        for name, text in {
+            "healthy": HEALTHY,
+            "an error in every line": DENSE,
+            "one line": HEALTHY.replace("\n", " "),
+            "small": "",
+        }.items():
             with log.open("w") as out:  # in pieces: a child's largest size counts from its parent's
-                for _ in range(100_000_000 // len(text) // 1000 if text else 0): out.write(text * 1000)
+                for _ in range(100_000_000 // len(text) // 1000 if text else 0):
+                    out.write(text * 1000)
                 out.write("ImportError: libatb.so: cannot open shared object file\n")
-            seconds, megabytes = measured([str(Path(sys.executable).parent / "qwen-npu"), "diagnose", str(log)])
-            print(f"diagnose {log.stat().st_size / 1e6:5.0f} MB, {name:24} {seconds:6.2f} s {megabytes:6.0f} MB")
+            seconds, megabytes = measured(
+                [str(Path(sys.executable).parent / "qwen-npu"), "diagnose", str(log)]
+            )
+            print(
+                f"diagnose {log.stat().st_size / 1e6:5.0f} MB, {name:24} {seconds:6.2f} s {megabytes:6.0f} MB"
+            )
             missed += seconds > 10
     return 1 if missed else 0
 

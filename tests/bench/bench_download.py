@@ -1,7 +1,8 @@
 """Time to a proved model, memory, resume and verify, against curl, sha256sum and the bare client; one run, on loopback.
 
-    python tests/bench/bench_download.py [--megabytes 629] [--rounds 6]
+python tests/bench/bench_download.py [--megabytes 629] [--rounds 6]
 """
+
 import argparse
 import json
 import os
@@ -46,7 +47,7 @@ def model_of(megabytes: int, folder: Path) -> list[str]:
     for number in range(1, 5):
         name = f"model-0000{number}-of-00004.safetensors"
         content = bytearray(shard([str(number)], megabytes * 125_000))
-        content[-1 << 20:] = os.urandom(1 << 20)
+        content[-1 << 20 :] = os.urandom(1 << 20)
         (folder / name).write_bytes(content)
         weights[str(number)] = name
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
@@ -58,7 +59,9 @@ def model_of(megabytes: int, folder: Path) -> list[str]:
 def timed(command: list[str], **more) -> tuple[float, str]:
     "Seconds of a command that has to succeed, and what it printed."
     began = time.perf_counter()
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, **more)
+    done = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, **more
+    )
     return time.perf_counter() - began, done.stdout
 
 
@@ -66,7 +69,12 @@ class Away:
     "The hub, in a process of its own."
 
     def __init__(self, folder: Path):
-        self.process = subprocess.Popen([sys.executable, "-c", SERVE, str(folder), MODEL], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SERVE, str(folder), MODEL],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         self.url = self.process.stdout.readline().strip()
 
     def sent(self) -> int:
@@ -77,22 +85,46 @@ class Away:
 def one_round(place: Path, names: list[str], url: str, ours_first: bool) -> dict[str, float]:
     "Seconds of each way, and our memory in MB."
     target = place / "target"
-    own = os.environ | {"QWEN_NPU_HOME": str(target / "ours"), "MODELSCOPE_ENDPOINT": url, "MODELSCOPE_HOME": str(target), "MODELSCOPE_CACHE": str(target)}
+    own = os.environ | {
+        "QWEN_NPU_HOME": str(target / "ours"),
+        "MODELSCOPE_ENDPOINT": url,
+        "MODELSCOPE_HOME": str(target),
+        "MODELSCOPE_CACHE": str(target),
+    }
     own |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     (target / "curl").mkdir(parents=True)
-    wanted = [word for name in names for word in ("-o", name, f"{url}/api/v1/models/{MODEL}/repo?Revision=master&FilePath={name}")]
+    wanted = [
+        word
+        for name in names
+        for word in (
+            "-o",
+            name,
+            f"{url}/api/v1/models/{MODEL}/repo?Revision=master&FilePath={name}",
+        )
+    ]
     found = {}
     for name, many in (("curl", []), ("curl -Z", ["-Z"])):
-        found[name] = timed(["curl", "-sS", "--fail", *many, *wanted], cwd=target / "curl")[0] + timed(["sha256sum", *names], cwd=target / "curl")[0]
+        found[name] = (
+            timed(["curl", "-sS", "--fail", *many, *wanted], cwd=target / "curl")[0]
+            + timed(["sha256sum", *names], cwd=target / "curl")[0]
+        )
     shutil.rmtree(target / "curl")
-    for kind in ("ours", "bare")[::1 if ours_first else -1]:
+    for kind in ("ours", "bare")[:: 1 if ours_first else -1]:
         program = OURS if kind == "ours" else BARE
-        found[kind], said = timed([sys.executable, "-c", program, MODEL, url, str(target / "bare")], env=own)
-        if kind == "ours": found["memory"] = float(said)
-        if kind == "bare": shutil.rmtree(target / "bare")
+        found[kind], said = timed(
+            [sys.executable, "-c", program, MODEL, url, str(target / "bare")], env=own
+        )
+        if kind == "ours":
+            found["memory"] = float(said)
+        if kind == "bare":
+            shutil.rmtree(target / "bare")
     folder = target / "ours" / "models" / MODEL.replace("/", "--")
     found["verify"] = timed([sys.executable, "-c", VERIFY, str(folder)], env=own)[0]
-    found["sha256sum"] = timed(["xargs", "-0", "-n1", f"-P{os.cpu_count()}", "sha256sum"], cwd=folder, input="\0".join(names))[0]
+    found["sha256sum"] = timed(
+        ["xargs", "-0", "-n1", f"-P{os.cpu_count()}", "sha256sum"],
+        cwd=folder,
+        input="\0".join(names),
+    )[0]
     shutil.rmtree(target)
     return found
 
@@ -104,7 +136,12 @@ def resumed(place: Path, original: Path) -> tuple[int, int]:
     command = [sys.executable, "-c", OURS, MODEL, hub.url]
     process = subprocess.Popen(command, env=own, stdout=subprocess.DEVNULL)
     total = sum(file.stat().st_size for file in original.iterdir())
-    while process.poll() is None and sum(file.stat().st_size for file in place.glob("killed/models/owner--*/*.incomplete")) < total / 3: time.sleep(0.001)
+    while (
+        process.poll() is None
+        and sum(file.stat().st_size for file in place.glob("killed/models/owner--*/*.incomplete"))
+        < total / 3
+    ):
+        time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     process.wait()
     held = sum(file.stat().st_size for file in place.glob("killed/models/owner--*/*"))
@@ -124,20 +161,34 @@ def main() -> None:
         original = place / "original"
         names = model_of(options.megabytes, original)
         hub = Away(original)
-        rounds = [one_round(place, names, hub.url, bool(number % 2)) for number in range(options.rounds + 1)][1:]  # the first fills caches
+        rounds = [
+            one_round(place, names, hub.url, bool(number % 2))
+            for number in range(options.rounds + 1)
+        ][1:]  # the first fills caches
         hub.sent()
         middle = {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
 
-        def ratio(one: str, other: str) -> float: return statistics.median(each[one] / each[other] for each in rounds)
+        def ratio(one: str, other: str) -> float:
+            return statistics.median(each[one] / each[other] for each in rounds)
 
         extra, held = resumed(place, original)
     for key in ("curl", "curl -Z", "bare", "ours", "verify", "sha256sum"):
-        print(f"{key:10} {middle[key]:6.2f} s   (rounds: {', '.join(f'{each[key]:.2f}' for each in rounds)})")
-    print(f"a proved model against curl and sha256sum: {ratio('ours', 'curl'):.2f} (goal: at most 1.1); with curl -Z: {ratio('ours', 'curl -Z'):.2f}")
-    print(f"a proved model against the bare client:    {ratio('ours', 'bare'):.2f} (goal: at most 1.0)")
-    print(f"full verify against sha256sum on all cores: {ratio('verify', 'sha256sum'):.2f} (goal: at most 1.2)")
+        print(
+            f"{key:10} {middle[key]:6.2f} s   (rounds: {', '.join(f'{each[key]:.2f}' for each in rounds)})"
+        )
+    print(
+        f"a proved model against curl and sha256sum: {ratio('ours', 'curl'):.2f} (goal: at most 1.1); with curl -Z: {ratio('ours', 'curl -Z'):.2f}"
+    )
+    print(
+        f"a proved model against the bare client:    {ratio('ours', 'bare'):.2f} (goal: at most 1.0)"
+    )
+    print(
+        f"full verify against sha256sum on all cores: {ratio('verify', 'sha256sum'):.2f} (goal: at most 1.2)"
+    )
     print(f"memory: {max(each['memory'] for each in rounds):.0f} MB (goal: below 150)")
-    print(f"killed with {held / 1e6:.0f} MB here, then finished: {extra / 1e6:.2f} MB fetched twice (goal: at most a chunk of a file, 4 files)")
+    print(
+        f"killed with {held / 1e6:.0f} MB here, then finished: {extra / 1e6:.2f} MB fetched twice (goal: at most a chunk of a file, 4 files)"
+    )
 
 
 if __name__ == "__main__":

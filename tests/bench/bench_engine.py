@@ -32,8 +32,11 @@ from qwen_npu_tut.serve import launch_environment, launch_line
 from qwen_npu_tut.base.settings import Settings, home
 from qwen_npu_tut.engine.stacks import stacks
 
-TOKENS = 64       # a reply's length
-LOWEST = {1: 0.86, 8: 4.8}  # the ratios first measured, by clients: an engine below them must not land
+TOKENS = 64  # a reply's length
+LOWEST = {
+    1: 0.86,
+    8: 4.8,
+}  # the ratios first measured, by clients: an engine below them must not land
 
 MAKE = """
 import sys, torch
@@ -54,38 +57,56 @@ print(sum(each.numel() for each in model.parameters()))
 
 @contextmanager
 def served(
-    line: list[str],                # the command
-    environment: dict[str, str],    # its variables
-    url: str,                       # where it will answer
-    log: Path,                      # what it prints
-    seconds: float = 300,           # how long it may take to start
-) -> Iterator[psutil.Process]:      # its first process
+    line: list[str],  # the command
+    environment: dict[str, str],  # its variables
+    url: str,  # where it will answer
+    log: Path,  # what it prints
+    seconds: float = 300,  # how long it may take to start
+) -> Iterator[psutil.Process]:  # its first process
     "A server that answers /health; it and its children are gone afterwards."
-    with log.open("w") as out: process = psutil.Popen(line, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+    with log.open("w") as out:
+        process = psutil.Popen(
+            line, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
     try:
         started = time.monotonic()
         while not answers(f"{url}/health"):
-            if process.poll() is not None or time.monotonic() - started > seconds: sys.exit(f"{line[:3]} did not start:\n{log.read_text()[-3000:]}")
+            if process.poll() is not None or time.monotonic() - started > seconds:
+                sys.exit(f"{line[:3]} did not start:\n{log.read_text()[-3000:]}")
             time.sleep(0.2)
         print(f"  ready after {time.monotonic() - started:.1f} s")
         yield process
     finally:
         family = [*process.children(recursive=True), process] if process.is_running() else []
-        for each in family: each.terminate()
-        for each in psutil.wait_procs(family, timeout=20)[1]: each.kill()
+        for each in family:
+            each.terminate()
+        for each in psutil.wait_procs(family, timeout=20)[1]:
+            each.kill()
 
 
 def answers(url: str) -> bool:
     "Whether a GET is answered with 200."
-    try: return urllib.request.urlopen(url, timeout=5).status == 200
-    except OSError: return False
+    try:
+        return urllib.request.urlopen(url, timeout=5).status == 200
+    except OSError:
+        return False
 
 
 def reply_tokens(url: str, model: str, question: str) -> int:
     "How many tokens one chat reply had."
-    body = {"model": model, "messages": [{"role": "user", "content": question}], "max_tokens": TOKENS, "temperature": 0}
-    asked = urllib.request.Request(f"{url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(asked, timeout=600) as answer: return json.load(answer)["usage"]["completion_tokens"]
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": question}],
+        "max_tokens": TOKENS,
+        "temperature": 0,
+    }
+    asked = urllib.request.Request(
+        f"{url}/v1/chat/completions",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(asked, timeout=600) as answer:
+        return json.load(answer)["usage"]["completion_tokens"]
 
 
 def speed(url: str, model: str, clients: int, rounds: int) -> float:
@@ -97,7 +118,9 @@ def speed(url: str, model: str, clients: int, rounds: int) -> float:
             started = time.monotonic()
             tokens = sum(pool.map(partial(reply_tokens, url, model), questions))
             measured.append(tokens / (time.monotonic() - started))
-    print(f"  {clients} client{'s' * (clients > 1)}: {statistics.median(measured):6.1f} tokens/s   (rounds: {', '.join(f'{each:.1f}' for each in measured)})")
+    print(
+        f"  {clients} client{'s' * (clients > 1)}: {statistics.median(measured):6.1f} tokens/s   (rounds: {', '.join(f'{each:.1f}' for each in measured)})"
+    )
     return statistics.median(measured)
 
 
@@ -113,33 +136,77 @@ def resident(process: psutil.Process) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--transformers", type=Path, help="an environment with transformers[serving]; without it only the engine is measured")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--transformers",
+        type=Path,
+        help="an environment with transformers[serving]; without it only the engine is measured",
+    )
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
     python, chosen = engine_python("cpu"), stacks()["cpu"]
-    if not python.exists(): sys.exit("The cpu engine is not installed: run `make up` first.")
+    if not python.exists():
+        sys.exit("The cpu engine is not installed: run `make up` first.")
     home().mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=home(), prefix="bench-") as place:
-        folder, teaching, log = (Path(place) / name for name in ("qwen3-0.6b-shape", "teaching", "server.log"))
+        folder, teaching, log = (
+            Path(place) / name for name in ("qwen3-0.6b-shape", "teaching", "server.log")
+        )
         environment = launch_environment(chosen)
-        made = subprocess.run([python, "-W", "ignore", "-c", MAKE, folder], env=environment, capture_output=True, text=True)
-        if made.returncode: sys.exit(made.stderr[-3000:])
-        print(f"{int(made.stdout.split()[-1]) / 1e6:.0f} million parameters, {os.cpu_count()} processors, {TOKENS} tokens a reply")
+        made = subprocess.run(
+            [python, "-W", "ignore", "-c", MAKE, folder],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        if made.returncode:
+            sys.exit(made.stderr[-3000:])
+        print(
+            f"{int(made.stdout.split()[-1]) / 1e6:.0f} million parameters, {os.cpu_count()} processors, {TOKENS} tokens a reply"
+        )
         print("SGLang, cpu stack")
-        settings = Settings(model=str(folder), port=free_port("127.0.0.1", 0), max_total_tokens=8192)
+        settings = Settings(
+            model=str(folder), port=free_port("127.0.0.1", 0), max_total_tokens=8192
+        )
         url = f"http://127.0.0.1:{settings.port}"
-        with served(launch_line(settings, folder, chosen, python), environment, url, log): ours = speeds(url, settings.model_name, asked.rounds)
+        with served(launch_line(settings, folder, chosen, python), environment, url, log):
+            ours = speeds(url, settings.model_name, asked.rounds)
         if asked.transformers:
             print("transformers serve")
-            line = [str(asked.transformers / "bin" / "transformers"), "serve", str(folder), "--device", "cpu", "--host", "127.0.0.1", "--port", str(settings.port)]
-            with served(line, environment, url, log): theirs = speeds(url, str(folder), asked.rounds)
-            for clients, floor in LOWEST.items(): print(f"{clients} client{'s' * (clients > 1)}: {ours[clients] / theirs[clients]:.2f}x transformers serve (at first {floor}x)")
-        if subprocess.run([python, "-m", "qwen_npu_tut.rehearsal.tutor", "build", teaching], env=environment, capture_output=True).returncode: return
+            line = [
+                str(asked.transformers / "bin" / "transformers"),
+                "serve",
+                str(folder),
+                "--device",
+                "cpu",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(settings.port),
+            ]
+            with served(line, environment, url, log):
+                theirs = speeds(url, str(folder), asked.rounds)
+            for clients, floor in LOWEST.items():
+                print(
+                    f"{clients} client{'s' * (clients > 1)}: {ours[clients] / theirs[clients]:.2f}x transformers serve (at first {floor}x)"
+                )
+        if subprocess.run(
+            [python, "-m", "qwen_npu_tut.rehearsal.tutor", "build", teaching],
+            env=environment,
+            capture_output=True,
+        ).returncode:
+            return
         settings = Settings(model=str(teaching), port=settings.port)
-        with served(launch_line(settings, teaching, chosen, python), environment, url, log) as process:
+        with served(
+            launch_line(settings, teaching, chosen, python), environment, url, log
+        ) as process:
             reply_tokens(url, settings.model_name, "你好！")
-            print(f"Teaching model: {resident(process) / 1e9:.2f} GB resident in all processes together")
+            print(
+                f"Teaching model: {resident(process) / 1e9:.2f} GB resident in all processes together"
+            )
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

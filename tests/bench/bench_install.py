@@ -4,6 +4,7 @@
 
 The installation is the plan for an A2 server with the stack cann-8.5, in stand-ins of a few hundred bytes, so that pip, git and unzip have as little to do as possible and our share is at its largest.
 """
+
 import argparse
 import os
 import shutil
@@ -42,48 +43,82 @@ def command(*words: str) -> float:
 def in_commands(act) -> float:
     "Seconds that an installation spends in its commands; what is left is ours."
     spent, run_logged = [], plan.run_logged
+
     def timed(*words, **more):
         began = time.monotonic()
-        try: return run_logged(*words, **more)
-        finally: spent.append(time.monotonic() - began)
+        try:
+            return run_logged(*words, **more)
+        finally:
+            spent.append(time.monotonic() - began)
+
     plan.run_logged = timed
-    try: act()
-    finally: plan.run_logged = run_logged
+    try:
+        act()
+    finally:
+        plan.run_logged = run_logged
     return sum(spent)
 
 
 def bare(steps) -> None:
     "The same commands, one after the other, and nothing else."
-    for step in steps: subprocess.run(step.command, cwd=step.folder, env={**os.environ, **step.environment}, check=True, capture_output=True)
+    for step in steps:
+        subprocess.run(
+            step.command,
+            cwd=step.folder,
+            env={**os.environ, **step.environment},
+            check=True,
+            capture_output=True,
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
-    check, planned = ([command(word, "--stack", "cpu") for _ in range(5 * rounds)] for word in ("check", "plan"))
-    print(f"check {statistics.median(check):.2f} s, plan {statistics.median(planned):.2f} s: {statistics.median(planned) - statistics.median(check):+.2f} s (at most +0.30)")
+    check, planned = (
+        [command(word, "--stack", "cpu") for _ in range(5 * rounds)] for word in ("check", "plan")
+    )
+    print(
+        f"check {statistics.median(check):.2f} s, plan {statistics.median(planned):.2f} s: {statistics.median(planned) - statistics.median(check):+.2f} s (at most +0.30)"
+    )
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        os.environ.update(stand_in(folder, stacks()["cann-8.5"], "aarch64"), QWEN_NPU_HOME=str(folder / "home"), PIP_NO_CACHE_DIR="1")
+        os.environ.update(
+            stand_in(folder, stacks()["cann-8.5"], "aarch64"),
+            QWEN_NPU_HOME=str(folder / "home"),
+            PIP_NO_CACHE_DIR="1",
+        )
         kernels.RELEASES = (folder / "releases").as_uri()
-        wanted = replace(stacks()["cann-8.5"], cann_roots=(str(folder / "昇腾 cann"),), python=(PYTHON,))
+        wanted = replace(
+            stacks()["cann-8.5"], cann_roots=(str(folder / "昇腾 cann"),), python=(PYTHON,)
+        )
         machine = replace(read_machine(machines.A2.host()), python=PYTHON)
         times = {"bare": [], "ours": [], "again": []}
         with index(folder / "wheels") as os.environ["PIP_INDEX_URL"]:
             for _ in range(rounds):
                 for name in times:
-                    if name != "again": shutil.rmtree(home(), ignore_errors=True)
-                    if name == "bare": (home() / "stacks" / wanted.name).mkdir(parents=True)
+                    if name != "again":
+                        shutil.rmtree(home(), ignore_errors=True)
+                    if name == "bare":
+                        (home() / "stacks" / wanted.name).mkdir(parents=True)
                     steps = kernels.installation(machine, wanted, "")
-                    times[name].append(seconds(lambda run=bare if name == "bare" else lambda steps: run_plan(steps, os.environ), steps=steps: run(steps)))
+                    times[name].append(
+                        seconds(
+                            lambda run=bare if name == "bare" else lambda steps: run_plan(steps, os.environ), steps=steps: (
+                                run(steps)
+                            )
+                        )
+                    )
             shutil.rmtree(home())
             steps = kernels.installation(machine, wanted, "")
             began = time.monotonic()
             inside = in_commands(lambda: run_plan(steps, os.environ))
             outside = time.monotonic() - began - inside
         median = {name: statistics.median(each) for name, each in times.items()}
-        print(f"{len(steps)} steps: bare commands {median['bare']:.1f} s, install {median['ours']:.1f} s: {median['ours'] - median['bare']:+.1f} s, {median['ours'] / median['bare']:.2f}x; outside the commands {outside:.2f} s (at most 2.00); again, all done: {median['again']:.2f} s")
+        print(
+            f"{len(steps)} steps: bare commands {median['bare']:.1f} s, install {median['ours']:.1f} s: {median['ours'] - median['bare']:+.1f} s, {median['ours'] / median['bare']:.2f}x; outside the commands {outside:.2f} s (at most 2.00); again, all done: {median['again']:.2f} s"
+        )
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 
 Goals: the import at most 4 times, `qwen-npu --help` at most 15 times `python -c pass`. Run in turn, so that a busy moment hits all three.
 """
+
 import statistics
 import subprocess
 import sys
@@ -27,7 +28,8 @@ def main() -> int:  # 1 where a goal is missed
     "Print median times and ratios."
     taken = {name: [] for name in COMMANDS}
     for _ in range(ROUNDS):
-        for name, (command, _) in COMMANDS.items(): taken[name].append(seconds(command))
+        for name, (command, _) in COMMANDS.items():
+            taken[name].append(seconds(command))
     bare = statistics.median(taken["python -c pass"])
     missed = 0
     for name, (_, goal) in COMMANDS.items():

@@ -4,6 +4,7 @@
 
 Both start the same engine with the same model, flags and environment; the raw one is asked with a bare HTTP request every 50 ms until it
 answers. Prints medians, their difference and their ratio, and the engine's resident memory. The walk has to be installed: `make up`."""
+
 import argparse
 import json
 import os
@@ -23,19 +24,36 @@ from qwen_npu_tut.serve import find, launch_environment, launch_line
 from qwen_npu_tut.walk import choose, fetch
 
 COMMAND = str(Path(sys.executable).with_name("qwen-npu"))
-OWN = {"QWEN_NPU_SERVER": "bench", "QWEN_NPU_PORT": "0", "QWEN_NPU_STACK": "cpu", "QWEN_NPU_MODEL": "qwen-npu-tut/teaching-qwen3"}
-QUESTION = json.dumps({"model": "teaching-qwen3", "messages": [{"role": "user", "content": "你好！"}], "chat_template_kwargs": {"enable_thinking": False}}).encode()
+OWN = {
+    "QWEN_NPU_SERVER": "bench",
+    "QWEN_NPU_PORT": "0",
+    "QWEN_NPU_STACK": "cpu",
+    "QWEN_NPU_MODEL": "qwen-npu-tut/teaching-qwen3",
+}
+QUESTION = json.dumps(
+    {
+        "model": "teaching-qwen3",
+        "messages": [{"role": "user", "content": "你好！"}],
+        "chat_template_kwargs": {"enable_thinking": False},
+    }
+).encode()
 
 
 def ask_until_answered(port: int) -> None:
     "Repeat one chat request until it is answered; at most five minutes."
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions", QUESTION, {"Content-Type": "application/json"})
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/chat/completions",
+        QUESTION,
+        {"Content-Type": "application/json"},
+    )
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer: json.load(answer)
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                json.load(answer)
             return
-        except OSError: time.sleep(0.05)
+        except OSError:
+            time.sleep(0.05)
     raise SystemExit("the raw server did not answer within five minutes")
 
 
@@ -43,15 +61,24 @@ def raw_seconds() -> float:
     "The launch line of the stack, started by hand, to its first answer."
     choice = choose()
     port = free_port("127.0.0.1", 0)
-    line = launch_line(replace(choice.settings, port=port), fetch(choice), choice.stack, engine_python("cpu"))
+    line = launch_line(
+        replace(choice.settings, port=port), fetch(choice), choice.stack, engine_python("cpu")
+    )
     began = time.monotonic()
-    server = subprocess.Popen(line, env=launch_environment(choice.stack), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    server = subprocess.Popen(
+        line,
+        env=launch_environment(choice.stack),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
         ask_until_answered(port)
         return time.monotonic() - began
     finally:
         family = [server, *psutil.Process(server.pid).children(recursive=True)]
-        for process in family: process.kill()
+        for process in family:
+            process.kill()
         server.wait()
 
 
@@ -61,7 +88,9 @@ def walk_seconds() -> tuple[float, float]:
     subprocess.run([COMMAND, "up", "--yes"], check=True, stdout=subprocess.DEVNULL)
     seconds = time.monotonic() - began
     launcher = psutil.Process(find("bench").pid)
-    resident = sum(each.memory_info().rss for each in [launcher, *launcher.children(recursive=True)]) / 1e9
+    resident = (
+        sum(each.memory_info().rss for each in [launcher, *launcher.children(recursive=True)]) / 1e9
+    )
     subprocess.run([COMMAND, "down"], check=True, stdout=subprocess.DEVNULL)
     return seconds, resident
 
@@ -74,9 +103,15 @@ def main() -> None:
     walk_seconds()  # one round that is not counted fills the disk cache for both
     pairs = [(raw_seconds(), *walk_seconds()) for _ in range(rounds)]
     raw, walk, resident = (statistics.median(each) for each in zip(*pairs))
-    print(f"raw launch_server to its first answer: {raw:.1f} s   (rounds: {', '.join(f'{pair[0]:.1f}' for pair in pairs)})")
-    print(f"qwen-npu up, warm, to its end:         {walk:.1f} s   (rounds: {', '.join(f'{pair[1]:.1f}' for pair in pairs)})")
-    print(f"difference {walk - raw:+.1f} s (goal: at most 1 s), ratio {walk / raw:.2f}; the engine's resident memory: {resident:.1f} GB (goal: below 4.5)")
+    print(
+        f"raw launch_server to its first answer: {raw:.1f} s   (rounds: {', '.join(f'{pair[0]:.1f}' for pair in pairs)})"
+    )
+    print(
+        f"qwen-npu up, warm, to its end:         {walk:.1f} s   (rounds: {', '.join(f'{pair[1]:.1f}' for pair in pairs)})"
+    )
+    print(
+        f"difference {walk - raw:+.1f} s (goal: at most 1 s), ratio {walk / raw:.2f}; the engine's resident memory: {resident:.1f} GB (goal: below 4.5)"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 "The panel in a real JupyterLab, clicked through by a real browser: from check to a streamed reply, and what goes wrong on the way."
+
 import json
 import os
 import re
@@ -21,17 +22,30 @@ HALF = {"width": 700, "height": 1000}
 def panel_home(tmp_path_factory):
     "A home of its own, with the real engine in it."
     from qwen_npu_tut.base.settings import home
+
     folder = tmp_path_factory.mktemp("panel")
     (folder / "stacks").symlink_to(home() / "stacks")
     yield folder
-    subprocess.run([sys.executable, "-c", "from qwen_npu_tut.serve import stop; stop('panel')"], env={**os.environ, "QWEN_NPU_HOME": str(folder)}, check=True)  # where a test has failed
+    subprocess.run(
+        [sys.executable, "-c", "from qwen_npu_tut.serve import stop; stop('panel')"],
+        env={**os.environ, "QWEN_NPU_HOME": str(folder)},
+        check=True,
+    )  # where a test has failed
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory, panel_home):
     "JupyterLab whose kernels know that home, and a server of their own on a free port."
     folder = tmp_path_factory.mktemp("lab")
-    with jupyterlab(folder, QWEN_NPU_HOME=str(panel_home), QWEN_NPU_SERVER="panel", QWEN_NPU_PORT="0", QWEN_NPU_STACK="cpu", QWEN_NPU_API_KEY="", LANG="C.UTF-8") as url:
+    with jupyterlab(
+        folder,
+        QWEN_NPU_HOME=str(panel_home),
+        QWEN_NPU_SERVER="panel",
+        QWEN_NPU_PORT="0",
+        QWEN_NPU_STACK="cpu",
+        QWEN_NPU_API_KEY="",
+        LANG="C.UTF-8",
+    ) as url:
         yield url, folder
 
 
@@ -40,12 +54,28 @@ class Shown:
 
     def __init__(self, browser, lab: tuple[str, Path], before: str = ""):
         from playwright.sync_api import expect
+
         expect.set_options(timeout=patient(60_000))
         self.expect, (lab_url, folder) = expect, lab
-        self.page = browser.new_page(viewport={"width": 1300, "height": 1000}, permissions=["clipboard-read", "clipboard-write"])
+        self.page = browser.new_page(
+            viewport={"width": 1300, "height": 1000},
+            permissions=["clipboard-read", "clipboard-write"],
+        )
         self.page.set_default_timeout(patient(60_000))
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in (f"import os\nfrom qwen_npu_tut.faces.panel import console\n{before}", "console()")])
-        notebook.metadata.kernelspec = {"display_name": "python3", "language": "python", "name": "python3"}
+        notebook = nbformat.v4.new_notebook(
+            cells=[
+                nbformat.v4.new_code_cell(source)
+                for source in (
+                    f"import os\nfrom qwen_npu_tut.faces.panel import console\n{before}",
+                    "console()",
+                )
+            ]
+        )
+        notebook.metadata.kernelspec = {
+            "display_name": "python3",
+            "language": "python",
+            "name": "python3",
+        }
         nbformat.write(notebook, folder / "nbs/panel.ipynb")
         self.page.goto(f"{lab_url}/lab/tree/panel.ipynb?reset")
         self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell").first.wait_for()
@@ -57,22 +87,33 @@ class Shown:
 
     def restart(self):
         "A new kernel, and the cells once more."
-        self.page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart() }")
+        self.page.evaluate(
+            "async () => { await window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart() }"
+        )
         self.run()
 
-    def tab(self, name: str): return self.page.get_by_role("tab", name=re.compile(f"^({name})"))
+    def tab(self, name: str):
+        return self.page.get_by_role("tab", name=re.compile(f"^({name})"))
 
-    def go(self, name: str): self.tab(name).click()
+    def go(self, name: str):
+        self.tab(name).click()
 
-    def press(self, name: str): self.page.locator(".jp-OutputArea button:visible", has_text=re.compile(f"^{name}$")).click()
+    def press(self, name: str):
+        self.page.locator(".jp-OutputArea button:visible", has_text=re.compile(f"^{name}$")).click()
 
-    def see(self, text: str, seconds: float = 60): self.page.locator(".jp-OutputArea .qwen:visible", has_text=text).last.wait_for(timeout=patient(seconds) * 1000)
+    def see(self, text: str, seconds: float = 60):
+        self.page.locator(".jp-OutputArea .qwen:visible", has_text=text).last.wait_for(
+            timeout=patient(seconds) * 1000
+        )
 
     def say(self, text: str):
         self.page.locator(".jp-OutputArea textarea[placeholder]:visible").fill(text)
         self.press("Send")
 
-    def picture(self, path: Path): self.page.locator(".jp-OutputArea-output .jupyter-widgets.widget-vbox").first.screenshot(path=path)
+    def picture(self, path: Path):
+        self.page.locator(".jp-OutputArea-output .jupyter-widgets.widget-vbox").first.screenshot(
+            path=path
+        )
 
     def close(self):
         "The page, and the kernel behind it."
@@ -84,17 +125,24 @@ class Shown:
 def opened(browser, lab, panel_home):
     shown = []
     (panel_home / "panel.json").unlink(missing_ok=True)  # what the last panel left
-    def begin(before=""): shown.append(Shown(browser, lab, before)); return shown[-1]
+
+    def begin(before=""):
+        shown.append(Shown(browser, lab, before))
+        return shown[-1]
+
     yield begin
-    for each in shown: each.close()
+    for each in shown:
+        each.close()
 
 
 @pytest.fixture
 def stand_in(serving):
     "A slow stand-in for an engine, and the line that makes a kernel call it."
+
     def begin(**faults):
         server = serving(**faults)
         return server, f"os.environ['QWEN_NPU_URL'] = {server.url!r}"
+
     return begin
 
 
@@ -102,6 +150,7 @@ def stand_in(serving):
 def test_from_check_to_a_streamed_reply(opened, screenshots, panel_home):
     "Then another kernel, the other language, half the width, and the server stopped."
     from qwen_npu_tut.server.processes import birth
+
     panel = opened()
     panel.press("Check")
     panel.see("Nothing blocks the stack cpu.")
@@ -142,7 +191,12 @@ def test_from_check_to_a_streamed_reply(opened, screenshots, panel_home):
     panel.page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
     panel.page.wait_for_timeout(500)
     panel.page.screenshot(path=screenshots / "panel-chat-zh-half.png")
-    assert panel.page.evaluate("() => [...document.querySelectorAll('.jp-OutputArea button, .jp-OutputArea textarea')].filter(each => each.offsetParent && each.getBoundingClientRect().right > window.innerWidth).length") == 0
+    assert (
+        panel.page.evaluate(
+            "() => [...document.querySelectorAll('.jp-OutputArea button, .jp-OutputArea textarea')].filter(each => each.offsetParent && each.getBoundingClientRect().right > window.innerWidth).length"
+        )
+        == 0
+    )
     panel.go("1 检查")
     panel.page.wait_for_timeout(500)
     panel.page.screenshot(path=screenshots / "panel-check-zh-half.png")
@@ -185,7 +239,9 @@ def test_a_server_that_dies_in_its_reply(opened, stand_in, screenshots):
     os.kill(server.pid, signal.SIGKILL)
     panel.see("broke off in the middle of its answer")
     panel.page.screenshot(path=screenshots / "panel-died.png")
-    panel.expect(panel.page.locator(".jp-OutputArea textarea[placeholder]:visible")).to_have_value("c" * 400)
+    panel.expect(panel.page.locator(".jp-OutputArea textarea[placeholder]:visible")).to_have_value(
+        "c" * 400
+    )
     assert "Traceback" not in panel.page.inner_text(".jp-NotebookPanel:not(.lm-mod-hidden)")
     panel.press("Send")
     panel.see("Nothing answers at http://127.0.0.1:")
@@ -198,7 +254,8 @@ def test_by_keyboard_alone(opened, stand_in):
     panel = opened(line)
     keyboard = panel.page.keyboard
     panel.tab("1 Check").focus()
-    for _ in range(4): keyboard.press("ArrowRight")
+    for _ in range(4):
+        keyboard.press("ArrowRight")
     keyboard.press("Enter")
     panel.page.locator(".jp-OutputArea textarea[placeholder]:visible").focus()
     keyboard.type("typed by hand")

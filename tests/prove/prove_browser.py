@@ -1,4 +1,5 @@
 "Every chapter, and the panel, several times in a real JupyterLab: what passes once may be luck. `QWEN_NPU_ROUNDS` says how often (3)."
+
 import os
 
 import pytest
@@ -13,15 +14,18 @@ CHAPTERS = ("01_check", "02_install", "03_kernels", "04_download", "05_serve", "
 
 @pytest.fixture(scope="module")
 def chapters(tmp_path_factory):
-    with jupyterlab(tmp_path_factory.mktemp("lab")) as url: yield url
+    with jupyterlab(tmp_path_factory.mktemp("lab")) as url:
+        yield url
 
 
 @ROUNDS
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_a_chapter_runs_to_its_end(browser, live_server, chapters, screenshots, chapter, again):
     for width in (1300, 700):
-        if width == 700 and again: break
-        with run_whole(browser, chapters, f"{chapter}.ipynb", 300, width) as (page, _, _): page.screenshot(path=screenshots / f"chapter-{chapter}-{width}.png")
+        if width == 700 and again:
+            break
+        with run_whole(browser, chapters, f"{chapter}.ipynb", 300, width) as (page, _, _):
+            page.screenshot(path=screenshots / f"chapter-{chapter}-{width}.png")
 
 
 @ROUNDS

@@ -1,6 +1,7 @@
 """The plan for an NPU with stand-ins, in all its cases: chips, stacks, architectures, by hand, offline, with failing mirrors, killed again and again.
 
 Run by `make prove`; nothing here was run on an NPU."""
+
 import os
 import random
 import signal
@@ -18,7 +19,12 @@ from qwen_npu_tut import kernels
 from qwen_npu_tut.engine.plan import run_plan
 from qwen_npu_tut.engine.plan import script_text
 
-ALL = [(series, name, architecture) for series in ("A2", "A3") for name in ("cann-8.2", "cann-8.3", "cann-8.5", "cann-9.0") for architecture in ("aarch64", "x86_64")]
+ALL = [
+    (series, name, architecture)
+    for series in ("A2", "A3")
+    for name in ("cann-8.2", "cann-8.3", "cann-8.5", "cann-9.0")
+    for architecture in ("aarch64", "x86_64")
+]
 RUN = """
 import os, sys; sys.path.insert(0, {tests!r})
 from dataclasses import replace
@@ -34,7 +40,9 @@ run_plan(kernels.installation(machine, replace(stacks()[{name!r}], cann_roots=({
 
 
 @pytest.mark.parametrize("series, name, architecture", ALL)
-def test_every_plan_is_run_from_first_to_last(server, monkeypatch, tmp_path, series, name, architecture):  # noqa: F811
+def test_every_plan_is_run_from_first_to_last(
+    server, monkeypatch, tmp_path, series, name, architecture
+):  # noqa: F811
     run_whole(server, monkeypatch, tmp_path, series, name, architecture)
 
 
@@ -49,9 +57,14 @@ def test_the_script_does_the_same(server, monkeypatch, tmp_path):  # noqa: F811
         monkeypatch.setenv("PIP_INDEX_URL", address)
         steps = kernels.installation(machine, wanted, "")
         (tmp_path / "plan.sh").write_text(script_text(steps, "by hand"))
-        runs = [subprocess.run(["bash", str(tmp_path / "plan.sh")], capture_output=True, text=True) for _ in range(2)]
+        runs = [
+            subprocess.run(["bash", str(tmp_path / "plan.sh")], capture_output=True, text=True)
+            for _ in range(2)
+        ]
     assert [each.returncode for each in runs] == [0, 0], runs[0].stderr
-    assert runs[1].stdout.count(": done") == len(steps) and [step.proof.gap() for step in steps] == [""] * len(steps)
+    assert runs[1].stdout.count(": done") == len(steps) and [
+        step.proof.gap() for step in steps
+    ] == [""] * len(steps)
 
 
 def test_a_folder_of_wheels_in_place_of_any_index(server, monkeypatch, tmp_path):  # noqa: F811
@@ -60,30 +73,50 @@ def test_a_folder_of_wheels_in_place_of_any_index(server, monkeypatch, tmp_path)
     steps = kernels.installation(machine, wanted, wheels=tmp_path / "wheels")
     run_plan(steps, os.environ)
     assert [step.proof.gap() for step in steps] == [""] * len(steps)
-    assert in_engine("cann-9.0", "from importlib.metadata import version; print(version('torch'))") == f"{wanted.version('torch')}+cpu"
+    assert (
+        in_engine("cann-9.0", "from importlib.metadata import version; print(version('torch'))")
+        == f"{wanted.version('torch')}+cpu"
+    )
 
 
 @pytest.mark.parametrize("name", ["cann-8.3", "cann-8.5"])
 def test_killed_in_every_step(server, monkeypatch, tmp_path, name):  # noqa: F811
     "kill -9 in the middle of each step, twice, each time followed by another run; in the end the plan is whole."
     machine, wanted = server("A2", name, "aarch64")
-    code = RUN.format(tests=str(Path(__file__).parent), releases=kernels.RELEASES, name=name, cann=wanted.cann_roots[0])
+    code = RUN.format(
+        tests=str(Path(__file__).parent),
+        releases=kernels.RELEASES,
+        name=name,
+        cann=wanted.cann_roots[0],
+    )
     chance, killed_in = random.Random(name), []
     with index(tmp_path / "wheels") as address:
         monkeypatch.setenv("PIP_INDEX_URL", address)
         steps = kernels.installation(machine, wanted, "")
         for turn in range(60):
-            process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-            names = (line.split(maxsplit=1)[1].strip() for line in process.stdout if line.startswith("begun "))
+            process = subprocess.Popen(
+                [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+            )
+            names = (
+                line.split(maxsplit=1)[1].strip()
+                for line in process.stdout
+                if line.startswith("begun ")
+            )
             begun = next((each for each in names if killed_in.count(each) < 2), None)
-            if begun is None: break  # all was done
+            if begun is None:
+                break  # all was done
             time.sleep(chance.uniform(0, 0.5))
-            family = psutil.Process(process.pid).children(recursive=True) if turn % 2 else []  # every other time pip, git and the build are killed too
-            for each in (process, *family): each.send_signal(signal.SIGKILL)
+            family = (
+                psutil.Process(process.pid).children(recursive=True) if turn % 2 else []
+            )  # every other time pip, git and the build are killed too
+            for each in (process, *family):
+                each.send_signal(signal.SIGKILL)
             process.wait()
             killed_in.append(begun)
         run_plan(steps, os.environ)
-    print(f"{name}: killed {len(killed_in)} times, in {len(set(killed_in))} of {len(steps)} steps; whole afterwards")
+    print(
+        f"{name}: killed {len(killed_in)} times, in {len(set(killed_in))} of {len(steps)} steps; whole afterwards"
+    )
     assert len(set(killed_in)) > len(steps) / 2
     assert [step.proof.gap() for step in steps] == [""] * len(steps)
     assert in_engine(name, "import triton; print(triton.whose)") == "of Ascend"

@@ -1,6 +1,7 @@
 """Serving, the long way: each generated line before SGLang's own parser of three versions, several ranks, nodes and replicas on the CPU engine, kills and cycles.
 
 Run by `make prove`, which has installed the engine. Nothing here was run on an NPU."""
+
 import json
 import os
 import re
@@ -34,21 +35,32 @@ from qwen_npu_tut.walk import Choice, choose, fetch
 
 HELLO = [{"role": "user", "content": "你好！"}]
 PARSER = "import sys, argparse; from sglang.srt.server_args import ServerArgs; parser = argparse.ArgumentParser(); ServerArgs.add_cli_args(parser); parser.parse_args(sys.argv[1:])"
-BESIDE = {"0.5.16": ("transformers==5.12.1", "tokenizers==0.22.2")}  # what that version imports in other versions than the engine has
+BESIDE = {
+    "0.5.16": ("transformers==5.12.1", "tokenizers==0.22.2")
+}  # what that version imports in other versions than the engine has
 
 
 def reply(openai_client, name: str) -> str:
-    return openai_client.chat.completions.create(**chat_body(name, HELLO, think=False, temperature=0)).choices[0].message.content
+    return (
+        openai_client.chat.completions.create(**chat_body(name, HELLO, think=False, temperature=0))
+        .choices[0]
+        .message.content
+    )
 
 
 @pytest.fixture(scope="module", autouse=True)
 def model():
     "The teaching model, whole; what a test leaves running is stopped."
     yield fetch(choose())
-    for record in ("prove-serving", "prove-second"): serve.stop(record)
+    for record in ("prove-serving", "prove-second"):
+        serve.stop(record)
 
 
-def settings(**changes) -> Settings: return replace(read_settings(), **{"server": "prove-serving", "port": 0, "model": "qwen-npu-tut/teaching-qwen3", **changes})
+def settings(**changes) -> Settings:
+    return replace(
+        read_settings(),
+        **{"server": "prove-serving", "port": 0, "model": "qwen-npu-tut/teaching-qwen3", **changes},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +70,24 @@ def parsers(tmp_path_factory):
     for version in ("0.5.16", "0.5.3rc0"):
         place = folder / version
         pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
-        subprocess.run([*pip, "download", "--no-deps", "--ignore-requires-python", "-d", folder, f"sglang=={version}"], check=True)
-        with zipfile.ZipFile(next(folder.glob(f"sglang-{version}-*.whl"))) as wheel: wheel.extractall(place)
-        if BESIDE.get(version): subprocess.run([*pip, "install", "--no-deps", "--target", place, *BESIDE[version]], check=True)
+        subprocess.run(
+            [
+                *pip,
+                "download",
+                "--no-deps",
+                "--ignore-requires-python",
+                "-d",
+                folder,
+                f"sglang=={version}",
+            ],
+            check=True,
+        )
+        with zipfile.ZipFile(next(folder.glob(f"sglang-{version}-*.whl"))) as wheel:
+            wheel.extractall(place)
+        if BESIDE.get(version):
+            subprocess.run(
+                [*pip, "install", "--no-deps", "--target", place, *BESIDE[version]], check=True
+            )
         found[version] = {"PYTHONPATH": str(place)}
     return found
 
@@ -69,89 +96,204 @@ def lines() -> list[tuple[str, list[str]]]:
     "A line for every stack that serves, with and without everything a person may choose; the version that reads it."
     made = []
     for each in stacks().values():
-        if each.refused: continue
-        version = each.version("sglang") if each.version("sglang") in ("0.5.3rc0", "0.5.16", "0.5.23") else "0.5.16"  # those of the other stacks are not to be had without an NPU
-        chosen = [Settings(), Settings(tensor_parallel=2, memory_fraction=0.8, context_length=4096, flags="--log-level warning")]
-        chosen += [Settings(preset=preset.name) for preset in presets().values() if each.name in preset.stacks]
-        made += [(version, launch_line(one, "/models/m", each, "python", "/models/draft")[3:]) for one in chosen]
+        if each.refused:
+            continue
+        version = (
+            each.version("sglang")
+            if each.version("sglang") in ("0.5.3rc0", "0.5.16", "0.5.23")
+            else "0.5.16"
+        )  # those of the other stacks are not to be had without an NPU
+        chosen = [
+            Settings(),
+            Settings(
+                tensor_parallel=2,
+                memory_fraction=0.8,
+                context_length=4096,
+                flags="--log-level warning",
+            ),
+        ]
+        chosen += [
+            Settings(preset=preset.name)
+            for preset in presets().values()
+            if each.name in preset.stacks
+        ]
+        made += [
+            (version, launch_line(one, "/models/m", each, "python", "/models/draft")[3:])
+            for one in chosen
+        ]
     return made
 
 
-@pytest.mark.parametrize("version, line", lines(), ids=lambda value: value if isinstance(value, str) else str(len(value)))
+@pytest.mark.parametrize(
+    "version, line", lines(), ids=lambda value: value if isinstance(value, str) else str(len(value))
+)
 def test_sglangs_own_parser_takes_the_line(parsers, version, line):
-    done = subprocess.run([str(engine_python("cpu")), "-c", PARSER, *line], env={**os.environ, **stacks()["cpu"].environment, **parsers[version]}, capture_output=True, text=True)
+    done = subprocess.run(
+        [str(engine_python("cpu")), "-c", PARSER, *line],
+        env={**os.environ, **stacks()["cpu"].environment, **parsers[version]},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-600:]
 
 
 def test_a_flag_that_does_not_exist_is_seen(parsers):
     for version, variables in parsers.items():
-        done = subprocess.run([str(engine_python("cpu")), "-c", PARSER, "--model-path", "/m", "--no-such-flag"], env={**os.environ, **stacks()["cpu"].environment, **variables}, capture_output=True, text=True)
+        done = subprocess.run(
+            [str(engine_python("cpu")), "-c", PARSER, "--model-path", "/m", "--no-such-flag"],
+            env={**os.environ, **stacks()["cpu"].environment, **variables},
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 2 and "--no-such-flag" in done.stderr, version
 
 
 def test_two_ranks_on_one_machine():
     server = serve.start(settings(tensor_parallel=2), stacks()["cpu"], os.environ)
-    try: assert "你好" in reply(endpoint_of(server).openai, server.model_name)
-    finally: serve.stop(server)
+    try:
+        assert "你好" in reply(endpoint_of(server).openai, server.model_name)
+    finally:
+        serve.stop(server)
 
 
 def test_two_nodes_on_loopback(model):
     port, meeting = free_port("127.0.0.1", 0), free_port("127.0.0.1", 0)
-    chosen = settings(port=port, tensor_parallel=2, flags=f"--nnodes 2 --dist-init-addr 127.0.0.1:{meeting}")
+    chosen = settings(
+        port=port, tensor_parallel=2, flags=f"--nnodes 2 --dist-init-addr 127.0.0.1:{meeting}"
+    )
     nodes = []
     try:
         for rank in (0, 1):
-            one = replace(chosen, flags=f"{chosen.flags} --node-rank {rank}", port=port if rank == 0 else free_port("127.0.0.1", 0))
+            one = replace(
+                chosen,
+                flags=f"{chosen.flags} --node-rank {rank}",
+                port=port if rank == 0 else free_port("127.0.0.1", 0),
+            )
             environment = launch_environment(stacks()["cpu"], os.environ, one)
-            nodes.append(subprocess.Popen(launch_line(one, model, stacks()["cpu"], engine_python("cpu")), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True))
+            nodes.append(
+                subprocess.Popen(
+                    launch_line(one, model, stacks()["cpu"], engine_python("cpu")),
+                    env=environment,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            )
         born = [birth(node.pid) for node in nodes]
-        talk = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="EMPTY", max_retries=0, http_client=openai.DefaultHttpxClient(trust_env=False))
+        talk = openai.OpenAI(
+            base_url=f"http://127.0.0.1:{port}/v1",
+            api_key="EMPTY",
+            max_retries=0,
+            http_client=openai.DefaultHttpxClient(trust_env=False),
+        )
         wait_for(lambda: answers(talk), 240, nodes)
         assert "你好" in reply(talk, chosen.name)
     finally:
-        for node, when in zip(nodes, born): end_session(node.pid, when, grace=5)
-        for node in nodes: node.wait()
+        for node, when in zip(nodes, born):
+            end_session(node.pid, when, grace=5)
+        for node in nodes:
+            node.wait()
 
 
 def answers(openai_client) -> bool:
-    try: return bool(openai_client.models.list().data)
-    except openai.OpenAIError: return False
+    try:
+        return bool(openai_client.models.list().data)
+    except openai.OpenAIError:
+        return False
 
 
 def wait_for(question, seconds: float, processes=()) -> None:
     deadline = time.monotonic() + patient(seconds)
     while not question():
-        assert time.monotonic() < deadline and all(each.poll() is None for each in processes), "it did not come up"
+        assert time.monotonic() < deadline and all(each.poll() is None for each in processes), (
+            "it did not come up"
+        )
         time.sleep(0.2)
 
 
 def test_two_replicas_behind_the_router():
-    first, second = (serve.start(settings(server=name), stacks()["cpu"], os.environ) for name in ("prove-serving", "prove-second"))
+    first, second = (
+        serve.start(settings(server=name), stacks()["cpu"], os.environ)
+        for name in ("prove-serving", "prove-second")
+    )
     port = free_port("127.0.0.1", 0)
-    line = [str(engine_python("cpu")), "-m", "sglang_router.launch_router", "--worker-urls", first.url, second.url, "--policy", "round_robin", "--host", "127.0.0.1", "--port", str(port)]
-    router = subprocess.Popen(line, env=launch_environment(stacks()["cpu"], os.environ), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    line = [
+        str(engine_python("cpu")),
+        "-m",
+        "sglang_router.launch_router",
+        "--worker-urls",
+        first.url,
+        second.url,
+        "--policy",
+        "round_robin",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    router = subprocess.Popen(
+        line,
+        env=launch_environment(stacks()["cpu"], os.environ),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     born = birth(router.pid)
-    routed = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="EMPTY", max_retries=0, http_client=openai.DefaultHttpxClient(trust_env=False))
+    routed = openai.OpenAI(
+        base_url=f"http://127.0.0.1:{port}/v1",
+        api_key="EMPTY",
+        max_retries=0,
+        http_client=openai.DefaultHttpxClient(trust_env=False),
+    )
     try:
         wait_for(lambda: answers(routed), 120, [router])
-        before = [Path(each.log).read_text().count("POST /v1/chat/completions") for each in (first, second)]
-        for _ in range(4): assert "你好" in reply(routed, first.name)
-        after = [Path(each.log).read_text().count("POST /v1/chat/completions") for each in (first, second)]
-        assert all(now > then for now, then in zip(after, before)), (before, after)  # both have worked
+        before = [
+            Path(each.log).read_text().count("POST /v1/chat/completions")
+            for each in (first, second)
+        ]
+        for _ in range(4):
+            assert "你好" in reply(routed, first.name)
+        after = [
+            Path(each.log).read_text().count("POST /v1/chat/completions")
+            for each in (first, second)
+        ]
+        assert all(now > then for now, then in zip(after, before)), (
+            before,
+            after,
+        )  # both have worked
     finally:
         end_session(router.pid, born, grace=5)
         router.wait()
-        for each in (first, second): serve.stop(each)
+        for each in (first, second):
+            serve.stop(each)
 
 
 def test_an_open_address_is_guarded_by_a_key_that_was_made():
     server = serve.start(settings(host="0.0.0.0"), stacks()["cpu"], os.environ)
     try:
         made = made_key_file("prove-serving").read_text().strip()
-        for process in (psutil.Process(pid) for pid in session_of(server.pid, server.born)): assert made not in " ".join(process.cmdline()) + str(process.environ())
-        assert made not in Path(server.log).read_text(errors="replace") and "你好" in reply(endpoint_of(server).openai, server.model_name)
-        codes = {path: status_of(f"{server.url}{path}") for path in ("/v1/models", "/get_server_info", "/health", "/health_generate", "/metrics")}
-        assert codes == {"/v1/models": 401, "/get_server_info": 401, "/health": 200, "/health_generate": 200, "/metrics": 200}
+        for process in (psutil.Process(pid) for pid in session_of(server.pid, server.born)):
+            assert made not in " ".join(process.cmdline()) + str(process.environ())
+        assert made not in Path(server.log).read_text(errors="replace") and "你好" in reply(
+            endpoint_of(server).openai, server.model_name
+        )
+        codes = {
+            path: status_of(f"{server.url}{path}")
+            for path in (
+                "/v1/models",
+                "/get_server_info",
+                "/health",
+                "/health_generate",
+                "/metrics",
+            )
+        }
+        assert codes == {
+            "/v1/models": 401,
+            "/get_server_info": 401,
+            "/health": 200,
+            "/health_generate": 200,
+            "/metrics": 200,
+        }
     finally:
         serve.stop(server)
         made_key_file("prove-serving").unlink()
@@ -159,6 +301,7 @@ def test_an_open_address_is_guarded_by_a_key_that_was_made():
 
 def status_of(url: str) -> int:
     import httpx
+
     return httpx.get(url, trust_env=False, timeout=patient(60)).status_code
 
 
@@ -167,15 +310,23 @@ def test_kill_9_of_each(who):
     "A part that is killed takes the server down, which is seen and named; the next start finds a clean place."
     server = serve.start(settings(), stacks()["cpu"], os.environ)
     family = {pid: psutil.Process(pid) for pid in session_of(server.pid, server.born)}
-    victim = server.pid if who == "launcher" else next(pid for pid, process in family.items() if who in " ".join(process.cmdline()))
+    victim = (
+        server.pid
+        if who == "launcher"
+        else next(pid for pid, process in family.items() if who in " ".join(process.cmdline()))
+    )
     os.kill(victim, signal.SIGKILL)
     began = time.monotonic()
     try:
         wait_for(lambda: serve.status("prove-serving")["state"] == "dead", 60)
         assert "Its last lines:" in serve.last_words(server.log)
-    finally: serve.stop("prove-serving")
+    finally:
+        serve.stop("prove-serving")
     print(f"{who} killed: the server had ended after {time.monotonic() - began:.0f} s")
-    assert session_of(server.pid, server.born) == {} and serve.status("prove-serving")["state"] == "stopped"
+    assert (
+        session_of(server.pid, server.born) == {}
+        and serve.status("prove-serving")["state"] == "stopped"
+    )
 
 
 def test_twenty_cycles():
@@ -184,9 +335,17 @@ def test_twenty_cycles():
     for _ in range(20):
         server = serve.start(settings(port=port), stacks()["cpu"], os.environ)
         serve.stop(server)
-        seen.append((len(session_of(server.pid, server.born)), len(list((home() / "servers").glob("prove-serving*"))), len(list(Path("/dev/shm").glob("sglang_*")))))
+        seen.append(
+            (
+                len(session_of(server.pid, server.born)),
+                len(list((home() / "servers").glob("prove-serving*"))),
+                len(list(Path("/dev/shm").glob("sglang_*"))),
+            )
+        )
         assert free_port("127.0.0.1", port) == port
-    print(f"20 cycles: processes, files, shared memory after the first {seen[0]} and the last {seen[-1]}")
+    print(
+        f"20 cycles: processes, files, shared memory after the first {seen[0]} and the last {seen[-1]}"
+    )
     assert seen[-1] == seen[0] and seen[0][:2] == (0, 1)
 
 
@@ -194,9 +353,13 @@ def test_ready_is_seen_at_once():
     "Between the log's word, which is its last write then, and our seeing it."
     late = []
     log = home() / "logs" / "server-prove-serving.log"
+
     def watch(event):
-        if (event.kind, event.name) == ("begun", "first token"): late.append(time.time() - log.stat().st_mtime)
-    for _ in range(3): serve.stop(serve.start(settings(), stacks()["cpu"], os.environ, report=watch))
+        if (event.kind, event.name) == ("begun", "first token"):
+            late.append(time.time() - log.stat().st_mtime)
+
+    for _ in range(3):
+        serve.stop(serve.start(settings(), stacks()["cpu"], os.environ, report=watch))
     print(f"seen {', '.join(f'{each:.2f}' for each in late)} s after it was written")
     assert max(late) < 0.2
 
@@ -204,12 +367,25 @@ def test_ready_is_seen_at_once():
 def test_the_unit_is_sound_and_its_line_serves(tmp_path):
     choice = Choice(settings(port=free_port("127.0.0.1", 0)), choose().machine, stacks()["cpu"])
     unit = tmp_path / "qwen.service"
-    unit.write_text(handover.systemd_unit(choice, str(Path(sys.executable).with_name("qwen-npu")), "root"))
+    unit.write_text(
+        handover.systemd_unit(choice, str(Path(sys.executable).with_name("qwen-npu")), "root")
+    )
     verified = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
-    assert verified.returncode == 0 and not [line for line in verified.stderr.splitlines() if "qwen.service" in line], verified.stderr
+    assert verified.returncode == 0 and not [
+        line for line in verified.stderr.splitlines() if "qwen.service" in line
+    ], verified.stderr
     line = shlex.split(re.search(r"^ExecStart=(.*)$", unit.read_text(), re.MULTILINE)[1])
-    process = subprocess.Popen(line, env={**os.environ, "QWEN_NPU_SERVER": "prove-serving"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, cwd=home())
-    try: assert any(serve.READY in each for each in process.stdout)
+    process = subprocess.Popen(
+        line,
+        env={**os.environ, "QWEN_NPU_SERVER": "prove-serving"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        cwd=home(),
+    )
+    try:
+        assert any(serve.READY in each for each in process.stdout)
     finally:
         process.terminate()
         process.communicate(timeout=patient(30))
@@ -219,12 +395,36 @@ def test_the_unit_is_sound_and_its_line_serves(tmp_path):
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 def test_the_compose_file_fits_its_schema(tmp_path, host):
     "The compose specification's schema, as docker-compose 1.29.2 ships it."
-    subprocess.run([sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "download", "--no-deps", "-d", tmp_path, "docker-compose==1.29.2"], check=True)
-    with zipfile.ZipFile(next(tmp_path.glob("docker_compose-*.whl"))) as wheel: schema = json.loads(wheel.read("compose/config/compose_spec.json"))
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "-q",
+            "--disable-pip-version-check",
+            "download",
+            "--no-deps",
+            "-d",
+            tmp_path,
+            "docker-compose==1.29.2",
+        ],
+        check=True,
+    )
+    with zipfile.ZipFile(next(tmp_path.glob("docker_compose-*.whl"))) as wheel:
+        schema = json.loads(wheel.read("compose/config/compose_spec.json"))
     machine = read_machine(replace(machines.A3, docker=True).host())
-    jsonschema.validate(json.loads(handover.compose_file(Choice(settings(host=host, port=30000), machine, stacks()["cann-9.0-image"]))), schema)
-    with pytest.raises(jsonschema.ValidationError): jsonschema.validate({"services": {"qwen": {"imagee": "x"}}}, schema)
-    for file in (key_file("prove-serving-compose"), made_key_file("prove-serving")): file.unlink(missing_ok=True)
+    jsonschema.validate(
+        json.loads(
+            handover.compose_file(
+                Choice(settings(host=host, port=30000), machine, stacks()["cann-9.0-image"])
+            )
+        ),
+        schema,
+    )
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"services": {"qwen": {"imagee": "x"}}}, schema)
+    for file in (key_file("prove-serving-compose"), made_key_file("prove-serving")):
+        file.unlink(missing_ok=True)
 
 
 def test_keys_files_are_gone():

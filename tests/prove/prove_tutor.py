@@ -1,6 +1,7 @@
 """The teaching model, trained anew from its dialogues and examined: about 15 minutes on 2 cores.
 
 Run by `make prove`, in the engine's environment, because that is where torch is."""
+
 import hashlib
 import json
 import os
@@ -40,16 +41,23 @@ print(json.dumps([[reply(prompt) for prompt in prompts], tutor.continue_all(%r, 
 def engine(tmp_path_factory):
     "Runs Python in the engine's environment, with the module as it is in this work tree."
     python = engine_python("cpu")
-    if not python.exists(): pytest.skip("the engine is not installed: make up")
+    if not python.exists():
+        pytest.skip("the engine is not installed: make up")
     beside = tmp_path_factory.mktemp("package")
     (beside / "qwen_npu_tut").symlink_to(PACKAGE)
     path = os.pathsep.join(filter(None, [str(beside), os.environ.get("PYTHONPATH")]))
 
     def run(*arguments: str, seconds: int = 3600) -> str:
-        done = subprocess.run([str(python), "-W", "ignore", *arguments], env={**os.environ, "PYTHONPATH": path, "OMP_WAIT_POLICY": "PASSIVE"},
-                              capture_output=True, text=True, timeout=patient(seconds))
+        done = subprocess.run(
+            [str(python), "-W", "ignore", *arguments],
+            env={**os.environ, "PYTHONPATH": path, "OMP_WAIT_POLICY": "PASSIVE"},
+            capture_output=True,
+            text=True,
+            timeout=patient(seconds),
+        )
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
+
     return run
 
 
@@ -67,13 +75,20 @@ def shipped(engine, tmp_path_factory):
 
 
 def rates(engine, folder: Path, *options: str) -> dict[str, float]:
-    result = json.loads(engine("-m", "qwen_npu_tut.rehearsal.course", "exam", str(folder), *options))
-    print(result["counts"], json.dumps(result["wrong"][:10], ensure_ascii=False, indent=1), sep="\n")
+    result = json.loads(
+        engine("-m", "qwen_npu_tut.rehearsal.course", "exam", str(folder), *options)
+    )
+    print(
+        result["counts"], json.dumps(result["wrong"][:10], ensure_ascii=False, indent=1), sep="\n"
+    )
     return {kind: right / asked for kind, (right, asked) in result["counts"].items()}
 
 
 def test_same_seed_same_weights(engine, tmp_path):
-    files = [train(engine, tmp_path / name, "--steps", "30", "--seed", "7") for name in ("first", "second")]
+    files = [
+        train(engine, tmp_path / name, "--steps", "30", "--seed", "7")
+        for name in ("first", "second")
+    ]
     assert len({hashlib.sha256(file.read_bytes()).hexdigest() for file in files}) == 1
 
 
@@ -85,14 +100,19 @@ def test_both_forms_say_the_same(engine, shipped):
 @pytest.mark.parametrize("options", [(), ("--sample", "--most", "2")], ids=["greedy", "sampled"])
 def test_what_the_shipped_model_knows(engine, shipped, options):
     found = rates(engine, shipped, *options)
-    assert found["exact"] >= (0.95 if options else 0.98) and found["strange"] >= 0.9 and found["reworded"] >= 0.6
+    assert (
+        found["exact"] >= (0.95 if options else 0.98)
+        and found["strange"] >= 0.9
+        and found["reworded"] >= 0.6
+    )
 
 
 def test_a_new_training_knows_as_much(engine, tmp_path):
     "On the kind of processor where the shipped weights were trained they come out the same; elsewhere they must be as good."
     weights = train(engine, tmp_path / "data")
     for path in data_folder().iterdir():
-        if path.name != weights.name: (weights.parent / path.name).write_bytes(path.read_bytes())
+        if path.name != weights.name:
+            (weights.parent / path.name).write_bytes(path.read_bytes())
     same = weights.read_bytes() == (data_folder() / weights.name).read_bytes()
     print("the very same weights" if same else "other weights than the shipped ones")
     engine("-c", OWN_WEIGHTS.format(data=str(weights.parent), folder=str(tmp_path / "model")))

@@ -23,7 +23,8 @@ class Says(Fault):
         super().__init__()
         self.change = change
 
-    def listing(self, entries): return self.change(entries)
+    def listing(self, entries):
+        return self.change(entries)
 
 
 class Hangs(Fault):
@@ -34,7 +35,8 @@ class Hangs(Fault):
         self.seconds = seconds
 
     def answer(self, path):
-        if self.strikes(path): time.sleep(self.seconds)
+        if self.strikes(path):
+            time.sleep(self.seconds)
 
 
 class Held(Fault):
@@ -47,7 +49,8 @@ class Held(Fault):
     def stream(self, path, start, blocks):
         sent = 0
         for block in blocks:
-            if self.strikes(path) and sent >= self.after: self.go.wait(patient(60))
+            if self.strikes(path) and sent >= self.after:
+                self.go.wait(patient(60))
             sent += len(block)
             yield block
 
@@ -59,7 +62,8 @@ class Reset(Fault):
         struck = self.strikes(path)
         for block in blocks:
             yield block
-            if struck: raise ConnectionResetError
+            if struck:
+                raise ConnectionResetError
 
 
 class Changes(Fault):
@@ -80,19 +84,27 @@ class Changes(Fault):
 def hurry(monkeypatch):
     "The client's patience and ours, cut short."
     from modelscope_hub import _download as client, _legacy_api as asking
+
     monkeypatch.setattr(asking, "REPO_TREE_PAGE_MAX_ATTEMPTS", 1)
-    for name, value in {"DOWNLOAD_RETRY_TIMES": 1, "DOWNLOAD_INTEGRITY_RETRY_BACKOFF": 0.01}.items(): monkeypatch.setattr(client, name, value)
+    for name, value in {
+        "DOWNLOAD_RETRY_TIMES": 1,
+        "DOWNLOAD_INTEGRITY_RETRY_BACKOFF": 0.01,
+    }.items():
+        monkeypatch.setattr(client, name, value)
     monkeypatch.setattr(module, "PAUSE", 0.01)
     monkeypatch.setattr(module, "PATIENCE", {False: 0.1, True: 0.1})
 
 
-def weights(folder): return sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+def weights(folder):
+    return sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
 
 
-def sent_weights(hub): return sum(count for path, count in hub.sent.items() if path.endswith(".safetensors"))
+def sent_weights(hub):
+    return sum(count for path, count in hub.sent.items() if path.endswith(".safetensors"))
 
 
-def contents(folder): return {file.name: file.read_bytes() for file in folder.iterdir()}
+def contents(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 def whole(hub, **more):
@@ -105,7 +117,8 @@ def whole(hub, **more):
 
 def fails(hub, sentence, **more):
     "The download fails with this sentence and a fix, nobody calls the folder whole, and what has a final name is right. Gives the names that are left."
-    with pytest.raises(Problem, match=sentence) as raised: download(MODEL, hub=hub.url, **more)
+    with pytest.raises(Problem, match=sentence) as raised:
+        download(MODEL, hub=hub.url, **more)
     assert raised.value.code == 1 and raised.value.fix.endswith(".")
     return broken(hub, raised.value)
 
@@ -113,9 +126,11 @@ def fails(hub, sentence, **more):
 def broken(hub, problem=None):
     folder = model_folder(MODEL)
     assert read_record(folder) is None
-    if not folder.exists(): return set()
+    if not folder.exists():
+        return set()
     assert not proved(folder) and not verify(folder) and not verify(folder, full=False)
     left = contents(folder)
     for name, content in left.items():
-        if (hub.folder / name).exists(): assert content == (hub.folder / name).read_bytes(), name
+        if (hub.folder / name).exists():
+            assert content == (hub.folder / name).read_bytes(), name
     return set(left)

@@ -1,7 +1,10 @@
 "How long tests wait before they say that something does not happen."
+
 import os
 
-SLOW = float(os.environ.get("QWEN_NPU_SLOW", "1"))  # how many times slower this machine is than an ordinary one; `make arm` says 10
+SLOW = float(
+    os.environ.get("QWEN_NPU_SLOW", "1")
+)  # how many times slower this machine is than an ordinary one; `make arm` says 10
 
 
 def patient(seconds: float) -> float:

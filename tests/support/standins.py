@@ -2,6 +2,7 @@
 
 Nothing here imitates a result that is then claimed: these programs exist so that every step of a plan is really run, in order, with its arguments and its environment.
 """
+
 import subprocess
 import sys
 import textwrap
@@ -56,7 +57,7 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
         wheel.writestr("sglang-0.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nGenerator: t\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
     return name
 """
-PYPROJECT = "#{kind}\n{requires}\n[build-system]\nrequires = []\nbuild-backend = \"backend\"\nbackend-path = [\".\"]\n"
+PYPROJECT = '#{kind}\n{requires}\n[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
 
 
 def repository(folder: Path, files: dict[str, str], tag: str) -> None:
@@ -64,7 +65,12 @@ def repository(folder: Path, files: dict[str, str], tag: str) -> None:
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(textwrap.dedent(text).lstrip("\n"))
-    for line in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "-m", "one"], ["tag", tag]):
+    for line in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "-m", "one"],
+        ["tag", tag],
+    ):
         subprocess.run(["git", "-C", str(folder), *line], check=True, capture_output=True)
 
 
@@ -73,31 +79,73 @@ def stand_in(folder: Path, stack: Stack, architecture: str) -> dict[str, str]:
     wheels, repositories = folder / "wheels", folder / "repositories"
     wheels.mkdir(parents=True)
     torch = stack.version("torch")
-    for version in (torch, f"{torch}+cpu", "99.0"): make_wheel(wheels, "torch", version, code=TORCH)
+    for version in (torch, f"{torch}+cpu", "99.0"):
+        make_wheel(wheels, "torch", version, code=TORCH)
     make_wheel(wheels, "torchvision", stack.version("torchvision"))
     make_wheel(wheels, "torchvision", f"{stack.version('torchvision')}+cpu")
-    make_wheel(wheels, "torch-npu", stack.version("torch-npu"), requires=(f"torch=={torch}+cpu" if architecture == "x86_64" else f"torch=={torch}",))
-    for version in (stack.version("numpy"), "2.9.0"): make_wheel(wheels, "numpy", version)
+    make_wheel(
+        wheels,
+        "torch-npu",
+        stack.version("torch-npu"),
+        requires=(f"torch=={torch}+cpu" if architecture == "x86_64" else f"torch=={torch}",),
+    )
+    for version in (stack.version("numpy"), "2.9.0"):
+        make_wheel(wheels, "numpy", version)
     make_wheel(wheels, "wheel", stack.version("wheel"))
-    for name in (*CANN_PYTHON_NEEDS, *BUILD_NEEDS): make_wheel(wheels, name, "1.0")
+    for name in (*CANN_PYTHON_NEEDS, *BUILD_NEEDS):
+        make_wheel(wheels, name, "1.0")
     make_wheel(wheels, "triton", "3.9.0", code="whose = 'the ordinary one'")
-    make_wheel(wheels, "triton-ascend", stack.version("triton-ascend"), code="whose = 'of Ascend'", module="triton", requires=("numpy",))
+    make_wheel(
+        wheels,
+        "triton-ascend",
+        stack.version("triton-ascend"),
+        code="whose = 'of Ascend'",
+        module="triton",
+        requires=("numpy",),
+    )
     make_wheel(wheels, "xgrammar", "1.0", requires=("triton", "numpy", "torch"))
-    subprocess.run([sys.executable, "-c", MAKE, str(folder / "built"), "sgl_kernel_npu", "deep_ep"], check=True)
+    subprocess.run(
+        [sys.executable, "-c", MAKE, str(folder / "built"), "sgl_kernel_npu", "deep_ep"], check=True
+    )
     file, _ = stack.npu_file
-    repository(repositories / "sglang.git", {"python/pyproject.toml": PYPROJECT.format(kind="for CUDA", requires="# torch==99.0"), f"python/{file}": PYPROJECT.format(kind="for an NPU", requires="# xgrammar\n# numpy"),
-                                         "python/backend.py": BACKEND}, f"v{stack.version('sglang')}")
-    repository(repositories / "sgl-kernel-npu.git", {"build.sh": BUILD, "make.py": MAKE}, stack.version("sgl-kernel-npu"))
+    repository(
+        repositories / "sglang.git",
+        {
+            "python/pyproject.toml": PYPROJECT.format(kind="for CUDA", requires="# torch==99.0"),
+            f"python/{file}": PYPROJECT.format(kind="for an NPU", requires="# xgrammar\n# numpy"),
+            "python/backend.py": BACKEND,
+        },
+        f"v{stack.version('sglang')}",
+    )
+    repository(
+        repositories / "sgl-kernel-npu.git",
+        {"build.sh": BUILD, "make.py": MAKE},
+        stack.version("sgl-kernel-npu"),
+    )
     archive = folder / "releases" / stack.version("sgl-kernel-npu")
     archive.mkdir(parents=True)
     for chip in ("910b", "a3"):
-        if not stack.kernel_archive: continue
-        with zipfile.ZipFile(archive / stack.kernel_archive.format(tag=stack.version("sgl-kernel-npu"), chip=chip, architecture=architecture), "w") as zipped:
-            for wheel in (folder / "built").iterdir(): zipped.write(wheel, wheel.name)
+        if not stack.kernel_archive:
+            continue
+        with zipfile.ZipFile(
+            archive
+            / stack.kernel_archive.format(
+                tag=stack.version("sgl-kernel-npu"), chip=chip, architecture=architecture
+            ),
+            "w",
+        ) as zipped:
+            for wheel in (folder / "built").iterdir():
+                zipped.write(wheel, wheel.name)
     cann = folder / "昇腾 cann"
     cann.mkdir()
-    (cann / "set_env.sh").write_text(f'export ASCEND_HOME_PATH="{cann}"\nexport LD_LIBRARY_PATH="{cann}/lib64:$LD_LIBRARY_PATH"\n')
-    return {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.file://{repositories}/.insteadOf", "GIT_CONFIG_VALUE_0": "https://github.com/sgl-project/"}
+    (cann / "set_env.sh").write_text(
+        f'export ASCEND_HOME_PATH="{cann}"\nexport LD_LIBRARY_PATH="{cann}/lib64:$LD_LIBRARY_PATH"\n'
+    )
+    return {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.file://{repositories}/.insteadOf",
+        "GIT_CONFIG_VALUE_0": "https://github.com/sgl-project/",
+    }
 
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -4,6 +4,7 @@ This is the one file of the recorded cases that knows the package's names. When 
 moves or takes other values, its call is changed here, and what comes out stays as it was:
 `cases.py` compares it. Nothing here decides anything.
 """
+
 import contextlib
 import dataclasses
 import hashlib
@@ -19,41 +20,54 @@ from unittest import mock
 import machines as simulated
 
 import qwen_npu_tut
-from qwen_npu_tut import handover, image, install, kernels, plugin, script, serve, walk
-from qwen_npu_tut.access import hand_over_key, refuse_unsafe, with_key
+from qwen_npu_tut import install, kernels, serve, walk
+from qwen_npu_tut.server import handover
+from qwen_npu_tut.engine import image, cpu as plugin, plan as script
+from qwen_npu_tut.server.launch import hand_over_key, refuse_unsafe, with_key
 from qwen_npu_tut.download import model_folder
-from qwen_npu_tut.launch import launch_environment, presets
-from qwen_npu_tut.machine import Machine, read_machine
-from qwen_npu_tut.plan import CommandProof, FileProof, PackagesProof, Step
-from qwen_npu_tut.record import read_record
-from qwen_npu_tut.settings import Problem, Settings, home
-from qwen_npu_tut.stacks import advisories, stack, stacks
+from qwen_npu_tut.server.launch import launch_environment, presets
+from qwen_npu_tut.host.machine import Machine, read_machine
+from qwen_npu_tut.engine.plan import CommandProof, FileProof, PackagesProof, Step
+from qwen_npu_tut.host.record import read_record
+from qwen_npu_tut.base.settings import Problem, Settings, home
+from qwen_npu_tut.engine.stacks import advisories, stack, stacks
 
 PACKAGE = Path(qwen_npu_tut.__file__).parent
 
 # What names are written for
 
 PROGRAMS = {
-    "ANEW": install.ANEW, "WITH_FILE": install.WITH_FILE, "KEEP": install.KEEP,
-    "PRODUCT_ON_NPU": install.PRODUCT_ON_NPU, "LINK": kernels.LINK, "FETCH": kernels.FETCH,
-    "SWAP": kernels.SWAP, "LAY": image.LAY, "LAYING": plugin.LAYING,
-    "READ_BACK": script.READ_BACK, "SAME_TEXT": script.SAME_TEXT,
+    "ANEW": install.ANEW,
+    "WITH_FILE": install.WITH_FILE,
+    "KEEP": install.KEEP,
+    "PRODUCT_ON_NPU": install.PRODUCT_ON_NPU,
+    "LINK": kernels.LINK,
+    "FETCH": kernels.FETCH,
+    "SWAP": kernels.SWAP,
+    "LAY": image.LAY,
+    "LAYING": plugin.LAYING,
+    "READ_BACK": script.READ_BACK,
+    "SAME_TEXT": script.SAME_TEXT,
     "WRITE": "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])",
 }
 
 
 def programs() -> dict[str, str]:
     "A program's text, alone and quoted for a shell, to the name that stands for it in a case."
-    return {form: f"<{name}>" for name, text in PROGRAMS.items()
-            for form in (text, shlex.quote(text))}
+    return {
+        form: f"<{name}>" for name, text in PROGRAMS.items() for form in (text, shlex.quote(text))
+    }
 
 
 def marks() -> list[tuple[str, str]]:
     "What differs from machine to machine and from release to release, and what is written for it."
     digest = hashlib.sha256(str(home()).encode()).hexdigest()[:8]  # in a container's name
-    return [(str(home()), "$HOME_QN"), (str(PACKAGE), "$PACKAGE"),
-            (f"qwen-npu-{digest}-", "qwen-npu-$HOME_DIGEST-"),
-            (f"qwen_npu_tut-{version('qwen_npu_tut')}.", "qwen_npu_tut-$VERSION.")]
+    return [
+        (str(home()), "$HOME_QN"),
+        (str(PACKAGE), "$PACKAGE"),
+        (f"qwen-npu-{digest}-", "qwen-npu-$HOME_DIGEST-"),
+        (f"qwen_npu_tut-{version('qwen_npu_tut')}.", "qwen_npu_tut-$VERSION."),
+    ]
 
 
 def problem(error: Problem) -> dict:
@@ -63,12 +77,14 @@ def problem(error: Problem) -> dict:
 
 # Machines and stacks
 
+
 def machines() -> dict[str, Machine]:
     "The machines that every plan is made for."
     a2, a3 = simulated.A2, simulated.A3
     bare, none = {"canns": (), "nnal": ""}, simulated.MACHINES["none"][0]
     made = {
-        "A2 aarch64": a2, "A3 aarch64": a3,
+        "A2 aarch64": a2,
+        "A3 aarch64": a3,
         "A2 x86_64": dataclasses.replace(a2, architecture="x86_64"),
         "A3 x86_64": dataclasses.replace(a3, architecture="x86_64"),
         "image host A2": dataclasses.replace(a2, docker=True, **bare),
@@ -106,31 +122,49 @@ def preset_stacks() -> dict[str, list[str]]:
 
 # Plans
 
+
 def _proof(proof) -> dict:
-    kinds = {FileProof: "file", PackagesProof: "packages", CommandProof: "command",
-             kernels.TagProof: "tag"}
+    kinds = {
+        FileProof: "file",
+        PackagesProof: "packages",
+        CommandProof: "command",
+        kernels.TagProof: "tag",
+    }
     found = {each.name: getattr(proof, each.name) for each in dataclasses.fields(proof)}
     return {"kind": kinds[type(proof)], **found}
 
 
 def _step(step: Step) -> dict:
     "All fields of a step; of its environment what differs from this process's."
-    changed = {name: value for name, value in step.environment.items()
-               if os.environ.get(name) != value}
-    return {"name": step.name, "reason": step.reason, "guide": step.guide,
-            "command": step.command, "environment": changed, "folder": step.folder,
-            "needs": step.needs, "proof": _proof(step.proof)}
+    changed = {
+        name: value for name, value in step.environment.items() if os.environ.get(name) != value
+    }
+    return {
+        "name": step.name,
+        "reason": step.reason,
+        "guide": step.guide,
+        "command": step.command,
+        "environment": changed,
+        "folder": step.folder,
+        "needs": step.needs,
+        "proof": _proof(step.proof),
+    }
 
 
 @contextlib.contextmanager
 def _indexes(stack_name: str, supply: Mapping) -> Iterator[None]:
     "The package indexes as a supply has them: nobody is asked."
-    if "named" in supply: named = {"QWEN_NPU_TORCH_INDEX": supply["named"]}
-    else: named = {}
+    if "named" in supply:
+        named = {"QWEN_NPU_TORCH_INDEX": supply["named"]}
+    else:
+        named = {}
     torch = stack(stack_name).indexes.get("torch", "") if supply.get("torch") else ""
     ask = install.torch_index if named else lambda wanted: torch
-    with (mock.patch.dict(os.environ, named), mock.patch.object(kernels, "torch_index", ask),
-          mock.patch.object(kernels, "package_mirror", lambda: supply.get("mirror", ""))):
+    with (
+        mock.patch.dict(os.environ, named),
+        mock.patch.object(kernels, "torch_index", ask),
+        mock.patch.object(kernels, "package_mirror", lambda: supply.get("mirror", "")),
+    ):
         yield
 
 
@@ -140,8 +174,14 @@ def _steps(machine: Machine, stack_name: str, supply: Mapping, deepep: bool) -> 
         root = home().parent / "no such CANN"
         wanted = dataclasses.replace(wanted, cann_roots=(str(root),))
     with _indexes(stack_name, supply):
-        return kernels.installation(machine, wanted, wheels=supply.get("wheels"), deepep=deepep,
-                                    environment=supply["cann"], ask=supply.get("ask", True))
+        return kernels.installation(
+            machine,
+            wanted,
+            wheels=supply.get("wheels"),
+            deepep=deepep,
+            environment=supply["cann"],
+            ask=supply.get("ask", True),
+        )
 
 
 def plan(machine: Machine, stack_name: str, supply: Mapping, deepep: bool) -> list[dict] | dict:
@@ -151,26 +191,33 @@ def plan(machine: Machine, stack_name: str, supply: Mapping, deepep: bool) -> li
     have `torch` (the CPU index answers), `mirror` (the address of the mirror that answers),
     `named` (the index that the user named), `wheels` (a folder), `ask` (False: nobody is asked).
     """
-    try: return [_step(step) for step in _steps(machine, stack_name, supply, deepep)]
-    except Problem as error: return problem(error)
+    try:
+        return [_step(step) for step in _steps(machine, stack_name, supply, deepep)]
+    except Problem as error:
+        return problem(error)
 
 
 def as_written(machine: Machine, stack_name: str) -> dict:
     "The page's own steps, and what stops them."
-    try: steps, stop = kernels.as_written(machine, stack(stack_name))
-    except Problem as error: return problem(error)
+    try:
+        steps, stop = kernels.as_written(machine, stack(stack_name))
+    except Problem as error:
+        return problem(error)
     return {"steps": [_step(step) for step in steps], **problem(stop)}
 
 
 def script_of(machine: Machine, stack_name: str, supply: Mapping, deepep: bool) -> str:
     "A plan as the script that `qwen-npu plan --format sh` prints."
     wanted = stack(stack_name)
-    return script.script_text(_steps(machine, stack_name, supply, deepep),
-                              f"The engine of the stack {stack_name}: {wanted.title}",
-                              advisories(wanted))
+    return script.script_text(
+        _steps(machine, stack_name, supply, deepep),
+        f"The engine of the stack {stack_name}: {wanted.title}",
+        advisories(wanted),
+    )
 
 
 # Servers
+
 
 def _whole(folder: Path) -> SimpleNamespace:
     "In the place of `proved`: the models of a case are not on the disk."
@@ -190,10 +237,12 @@ def line(stack_name: str, settings: Mapping, base: Mapping[str, str]) -> dict:
             words = serve._line(chosen, folder, wanted, python)
         environment = launch_environment(wanted, base, chosen) | quiet
         container = image.container_variables(wanted, chosen.server, folder)
-    except Problem as error: return problem(error)
+    except Problem as error:
+        return problem(error)
     names = [*base, *(name for name in environment if name not in base)]
-    changed = {name: environment.get(name) for name in names
-               if base.get(name) != environment.get(name)}  # None: taken out
+    changed = {
+        name: environment.get(name) for name in names if base.get(name) != environment.get(name)
+    }  # None: taken out
     return {"line": words, "environment": changed, "container": dict(container)}
 
 
@@ -203,23 +252,31 @@ def said(machine: Machine, stack_name: str, settings: Mapping, base: Mapping[str
     origins = {name: (value, "the call") for name, value in settings.items()}
     try:
         found = handover.described(choice, origins, base)
-        return {"data": found, "text": handover.as_text(found).split("\n"),
-                "before": walk.before_serving(choice, base)}
-    except Problem as error: return problem(error)
+        return {
+            "data": found,
+            "text": handover.as_text(found).split("\n"),
+            "before": walk.before_serving(choice, base),
+        }
+    except Problem as error:
+        return problem(error)
 
 
 def unit(machine: Machine, stack_name: str, settings: Mapping) -> list[str] | dict:
     "A systemd unit's lines."
     choice = walk.Choice(Settings(**settings), machine, stack(stack_name))
-    try: return handover.systemd_unit(choice, "/opt/qwen/bin/qwen-npu", "qwen").split("\n")
-    except Problem as error: return problem(error)
+    try:
+        return handover.systemd_unit(choice, "/opt/qwen/bin/qwen-npu", "qwen").split("\n")
+    except Problem as error:
+        return problem(error)
 
 
 def compose(machine: Machine, stack_name: str, settings: Mapping) -> list[str] | dict:
     "A compose file's lines."
     choice = walk.Choice(Settings(**settings), machine, stack(stack_name))
-    try: return handover.compose_file(choice).split("\n")
-    except Problem as error: return problem(error)
+    try:
+        return handover.compose_file(choice).split("\n")
+    except Problem as error:
+        return problem(error)
 
 
 def shortened(text: str) -> str:

@@ -1,4 +1,5 @@
 "The commands that only look, as a shell sees them."
+
 import json
 from dataclasses import replace
 
@@ -20,9 +21,11 @@ def record(tmp_path):
     def write(machine, name="machine.json"):
         recorder = Recorder(machine.host())
         read_machine(recorder)
-        if machine.probe: recorder.run(("torch_npu",))
+        if machine.probe:
+            recorder.run(("torch_npu",))
         (tmp_path / name).write_text(record_text(recorder, []), encoding="utf8")
         return name
+
     return write
 
 
@@ -36,9 +39,17 @@ def test_a_record_is_judged(run, record):
 
 
 def test_a_record_has_its_own_probe(run, record):
-    code, out, _ = run("check", "--machine", record(replace(machines.A2, probe=machines.PROBE_OK, nodes=False)))
+    code, out, _ = run(
+        "check", "--machine", record(replace(machines.A2, probe=machines.PROBE_OK, nodes=False))
+    )
     assert code == 0 and "torch_npu computes on Ascend910B3." in out  # missing nodes only warn then
-    code, out, _ = run("check", "--machine", record(replace(machines.A2, probe="ImportError: libatb.so: cannot open shared object file\n")))
+    code, out, _ = run(
+        "check",
+        "--machine",
+        record(
+            replace(machines.A2, probe="ImportError: libatb.so: cannot open shared object file\n")
+        ),
+    )
     assert code == 1 and "NNAL" in out
 
 
@@ -48,11 +59,24 @@ def test_another_stack_is_held_against_it(run, record):
     assert run("check", "--machine", record(machines.A2), "--stack", "cann-7")[0] == 2
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "no json", '{"qwen_npu_record": 1, "files": [1]}', '{"qwen_npu_record": 2}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        "no json",
+        '{"qwen_npu_record": 1, "files": [1]}',
+        '{"qwen_npu_record": 2}',
+        "[" * 100_000,
+    ],
+)
 def test_what_is_no_record(run, tmp_path, text):
     (tmp_path / "machine.json").write_text(text)
     code, out, err = run("check", "--machine", "machine.json")
-    assert code == 2 and "is not the record of a machine" in err and not out and "Traceback" not in err
+    assert (
+        code == 2 and "is not the record of a machine" in err and not out and "Traceback" not in err
+    )
 
 
 def test_a_report_is_written_and_nothing_else_is_written_over(run, tmp_path):
@@ -61,7 +85,10 @@ def test_a_report_is_written_and_nothing_else_is_written_over(run, tmp_path):
     assert run("report", "-o", "machine.json")[0] == 0
     assert run("check", "--machine", "machine.json")[0] in (0, 1)
     (tmp_path / "letter.txt").write_text("dear")
-    assert run("report", "-o", "letter.txt")[0] == 2 and (tmp_path / "letter.txt").read_text() == "dear"
+    assert (
+        run("report", "-o", "letter.txt")[0] == 2
+        and (tmp_path / "letter.txt").read_text() == "dear"
+    )
     code, _, err = run("report", "-o", "nowhere/machine.json")
     assert code == 2 and "There is no folder" in err and not (tmp_path / "nowhere").exists()
     assert json.loads(run("report")[1])["qwen_npu_record"] == 1
@@ -73,7 +100,8 @@ def test_deep_needs_an_engine(run):
 
 
 def test_nothing_is_written_by_asking(run, tmp_path):
-    for words in (["check"], ["stack", "list"], ["stack", "show", "guide"], ["report"]): run(*words)
+    for words in (["check"], ["stack", "list"], ["stack", "show", "guide"], ["report"]):
+        run(*words)
     assert not (tmp_path / "home").exists()
 
 
@@ -84,12 +112,20 @@ def test_a_disputed_pin_says_who_disagrees(run):
 
 def test_stack_verify_ends_with_one_where_a_pin_cannot_be_had(run, monkeypatch):
     from qwen_npu_tut.engine import resolve
+
     answers = {"one": "does not exist", "two": "resolves", "three": "index not reached"}
     for name, verdict in answers.items():
-        monkeypatch.setattr(resolve, "verify_stack", lambda wanted, verdict=verdict: [resolve.Verdict("torch", "1", "aarch64", verdict)])
+        monkeypatch.setattr(
+            resolve,
+            "verify_stack",
+            lambda wanted, verdict=verdict: [resolve.Verdict("torch", "1", "aarch64", verdict)],
+        )
         assert run("stack", "verify", "cpu")[0] == (1 if name == "one" else 0)
-    assert json.loads(run("stack", "verify", "cpu", "--json")[1])[0]["verdict"] == "index not reached"
+    assert (
+        json.loads(run("stack", "verify", "cpu", "--json")[1])[0]["verdict"] == "index not reached"
+    )
 
 
 def test_the_probes_are_programs():
-    for probe in (ask.PROBE_CPU, ask.PROBE_NPU): compile(probe, "probe", "exec")
+    for probe in (ask.PROBE_CPU, ask.PROBE_NPU):
+        compile(probe, "probe", "exec")

@@ -1,4 +1,5 @@
 "What the program does is what was recorded, but for the differences that are named."
+
 import cases
 import pytest
 
@@ -26,14 +27,18 @@ def test_a_difference_is_named_by_its_place():
     new = {"name": "new", "command": []}
     now = {"steps": [new, {"name": "one", "command": ["a", "x"]}, was["steps"][1]]}
     told = [(each.place, each.was, each.now) for each in cases.differences(was, now, "case")]
-    assert told == [("steps/(order)", cases.ABSENT, "new"), ("steps/one/command", "b", "x"),
-                    ("steps/new", cases.ABSENT, '{"name": "new", "command": []}')]
+    assert told == [
+        ("steps/(order)", cases.ABSENT, "new"),
+        ("steps/one/command", "b", "x"),
+        ("steps/new", cases.ABSENT, '{"name": "new", "command": []}'),
+    ]
     assert [each.was for each in cases.differences(1, True, "case")] == ["1"]
 
 
 def test_a_named_difference_covers_its_cases_and_no_others():
-    one, other = (cases.Difference("lines/cpu/port", place, "1", "2")
-                  for place in ("line", "environment/A"))
+    one, other = (
+        cases.Difference("lines/cpu/port", place, "1", "2") for place in ("line", "environment/A")
+    )
     row = {"cases": "lines/cpu/*", "what": "line", "why": "a reason"}
     assert cases.judged([one, other], [row]) == ([other], [])
     assert cases.judged([one], [row | {"now": "3"}]) == ([one], [row | {"now": "3"}])

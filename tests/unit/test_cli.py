@@ -1,4 +1,5 @@
 "The command as a shell sees it: one sentence and an exit code for each thing that can be wrong."
+
 import io
 import json
 import os
@@ -15,15 +16,33 @@ from qwen_npu_tut import check as checking, kernels, walk
 from qwen_npu_tut.check import read_machine
 from qwen_npu_tut.host.system import Host
 
-COMMANDS = ["up", "down", "check", "plan", "install", "remove", "download", "verify", "serve", "status", "logs", "stop", "chat", "stack"]
+COMMANDS = [
+    "up",
+    "down",
+    "check",
+    "plan",
+    "install",
+    "remove",
+    "download",
+    "verify",
+    "serve",
+    "status",
+    "logs",
+    "stop",
+    "chat",
+    "stack",
+]
 
 
 @pytest.fixture
 def machine(monkeypatch):
     "Let the command see another machine than this one."
+
     def become(simulated=None, **differences):
         seen = replace(read_machine(simulated.host() if simulated else Host()), **differences)
-        for module in (walk, checking): monkeypatch.setattr(module, "read_machine", lambda host: seen)
+        for module in (walk, checking):
+            monkeypatch.setattr(module, "read_machine", lambda host: seen)
+
     return become
 
 
@@ -33,20 +52,34 @@ def test_help_lists_every_command(run):
     assert [name for name in COMMANDS if f"  {name} " not in out] == []
 
 
-@pytest.mark.parametrize("words", [("chek",), ("up", "--prot", "1"), ("plan", "--format", "xml"), ("check", "--stack", "cann-1"), ("serve", "--port", "70000")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("chek",),
+        ("up", "--prot", "1"),
+        ("plan", "--format", "xml"),
+        ("check", "--stack", "cann-1"),
+        ("serve", "--port", "70000"),
+    ],
+)
 def test_wrong_usage_is_2_and_says_what_to_do(run, words):
     code, out, err = run(*words)
     assert (code, out) == (2, "") and len(err.strip().splitlines()) >= 2
 
 
-@pytest.mark.parametrize("differences, sentence", [
-    (dict(system="Darwin"), "SGLang serves on Linux"),
-    (dict(python="3.13", makers={}), "Python 3.11 or 3.12 is needed"),
-    (dict(glibc="2.28"), "glibc 2.34 or newer is needed"),
-    (dict(architecture="riscv64"), "has packages for x86_64 and aarch64"),
-    (dict(disk_bytes=1_000_000_000), "QWEN_NPU_HOME"),
-])
-def test_up_refuses_an_unfit_machine_before_it_writes(run, machine, tmp_path, differences, sentence):
+@pytest.mark.parametrize(
+    "differences, sentence",
+    [
+        (dict(system="Darwin"), "SGLang serves on Linux"),
+        (dict(python="3.13", makers={}), "Python 3.11 or 3.12 is needed"),
+        (dict(glibc="2.28"), "glibc 2.34 or newer is needed"),
+        (dict(architecture="riscv64"), "has packages for x86_64 and aarch64"),
+        (dict(disk_bytes=1_000_000_000), "QWEN_NPU_HOME"),
+    ],
+)
+def test_up_refuses_an_unfit_machine_before_it_writes(
+    run, machine, tmp_path, differences, sentence
+):
     machine(npus=(), **differences)
     code, _, err = run("up", "--port", "0")
     assert code == 1 and sentence in err and "Traceback" not in err
@@ -58,18 +91,30 @@ def test_up_refuses_what_could_not_be_served_before_it_installs(run, tmp_path):
     (tmp_path / "model" / "config.json").write_text('{"architectures": ["Qwen3ForCausalLM"]}')
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        refusals = [run("up", "--stack", "cpu", "--port", str(port)), run("up", "--stack", "cpu", "--port", "0", "--model", str(tmp_path / "model"))]
+        refusals = [
+            run("up", "--stack", "cpu", "--port", str(port)),
+            run("up", "--stack", "cpu", "--port", "0", "--model", str(tmp_path / "model")),
+        ]
     assert [code for code, *_ in refusals] == [1, 1]
-    assert f"Port {port} is taken by process {os.getpid()}" in refusals[0][2] and "tokenizer.json: It is missing" in refusals[1][2]
+    assert (
+        f"Port {port} is taken by process {os.getpid()}" in refusals[0][2]
+        and "tokenizer.json: It is missing" in refusals[1][2]
+    )
     assert not (tmp_path / "home").exists()
 
 
 def test_on_an_npu_a_model_of_unknown_size_is_asked_for(run, machine, monkeypatch):
     machine(machines.A2)
-    monkeypatch.setattr(kernels, "installation", lambda machine, wanted: [])  # an engine that is whole
+    monkeypatch.setattr(
+        kernels, "installation", lambda machine, wanted: []
+    )  # an engine that is whole
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     code, out, _ = run("up", "--stack", "cann-9.0", "--port", "0", "--model", "somebody/some-model")
-    assert code == 130 and "have not been run on an NPU" in out and "its hub tells how large it is" in out  # nobody said yes
+    assert (
+        code == 130
+        and "have not been run on an NPU" in out
+        and "its hub tells how large it is" in out
+    )  # nobody said yes
 
 
 def test_errors_are_json_where_json_was_asked_for(run):
@@ -82,14 +127,21 @@ def test_check_reports_this_machine(run, machine):
     code, out, _ = run("check", "--json")
     report = json.loads(out)
     assert code == 1 and report["stack"] == "cann-9.0"
-    assert [each["id"] for each in report["findings"] if each["level"] == "block"] == ["device-nodes"]
+    assert [each["id"] for each in report["findings"] if each["level"] == "block"] == [
+        "device-nodes"
+    ]
     assert all(each["fix"] for each in report["findings"] if each["level"] != "ok")
 
 
 def test_plan_touches_nothing(run, tmp_path):
     code, out, _ = run("plan", "--stack", "cpu", "--format", "json")
     steps = json.loads(out)
-    assert code == 0 and [step["name"] for step in steps] == ["environment", "torch", "packages", "plugin"]
+    assert code == 0 and [step["name"] for step in steps] == [
+        "environment",
+        "torch",
+        "packages",
+        "plugin",
+    ]
     assert not any(step["done"] for step in steps) and not (tmp_path / "home").exists()
 
 
@@ -110,7 +162,11 @@ def test_nothing_runs_and_nothing_is_there(run):
 def test_a_folder_that_is_no_model(run, tmp_path):
     (tmp_path / "empty").mkdir()
     code, out, _ = run("verify", str(tmp_path / "empty"), "--json")
-    assert code == 1 and json.loads(out)["whole"] is False and "config.json" in json.loads(out)["missing"]
+    assert (
+        code == 1
+        and json.loads(out)["whole"] is False
+        and "config.json" in json.loads(out)["missing"]
+    )
 
 
 def test_settings_file_with_a_typing_error(run, tmp_path):
@@ -120,25 +176,40 @@ def test_settings_file_with_a_typing_error(run, tmp_path):
 
 
 def test_control_c_is_130(monkeypatch, run):
-    def interrupted(**given): raise KeyboardInterrupt
+    def interrupted(**given):
+        raise KeyboardInterrupt
+
     monkeypatch.setattr(walk, "choose", interrupted)
     assert run("plan")[0] == 130
 
 
 @pytest.mark.parametrize("buffered", [True, False])
-@pytest.mark.parametrize("words", [
-    ("stack", "list"), ("stack", "show", "cpu", "--json"), ("chek", "--json"),
-    ("check", "--machine", "nosuch", "--json"), ("check", "--machine", "nosuch"),
-])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("stack", "list"),
+        ("stack", "show", "cpu", "--json"),
+        ("chek", "--json"),
+        ("check", "--machine", "nosuch", "--json"),
+        ("check", "--machine", "nosuch"),
+    ],
+)
 def test_a_reader_that_goes_away_is_no_traceback(words, buffered):
     "A short output lies in Python's buffer until the exit; without a buffer it meets the pipe at once."
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    if not buffered: environment["PYTHONUNBUFFERED"] = "1"
+    if not buffered:
+        environment["PYTHONUNBUFFERED"] = "1"
     reader, writer = os.pipe()
     os.close(reader)
     both = "--json" not in words  # without it an error goes to stderr
     try:
-        done = subprocess.run([sys.executable, "-c", "from qwen_npu_tut.faces.cli import main; main()", *words],
-                              env=environment, stdout=writer, stderr=writer if both else subprocess.PIPE, timeout=60)
-    finally: os.close(writer)
+        done = subprocess.run(
+            [sys.executable, "-c", "from qwen_npu_tut.faces.cli import main; main()", *words],
+            env=environment,
+            stdout=writer,
+            stderr=writer if both else subprocess.PIPE,
+            timeout=60,
+        )
+    finally:
+        os.close(writer)
     assert (done.returncode, done.stderr) == (1, None if both else b"")

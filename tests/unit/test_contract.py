@@ -1,4 +1,5 @@
 "The contract before servers that break it, each in one way, and a part of it before the real one."
+
 import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -8,14 +9,32 @@ import pytest
 from qwen_npu_tut.call import Endpoint, endpoint_of
 from qwen_npu_tut.contract import CHECKS, contract, verdict
 
-QUICK = ["models-list", "chat", "chat-usage", "finish-stop", "finish-length", "stream-order", "stream-usage", "thinking-on", "thinking-off", "tool-required", "json-schema", "logprobs", "get-chat-405", "broken-json-400", "health"]
+QUICK = [
+    "models-list",
+    "chat",
+    "chat-usage",
+    "finish-stop",
+    "finish-length",
+    "stream-order",
+    "stream-usage",
+    "thinking-on",
+    "thinking-off",
+    "tool-required",
+    "json-schema",
+    "logprobs",
+    "get-chat-405",
+    "broken-json-400",
+    "health",
+]
 
 
 class Broken(BaseHTTPRequestHandler):
     "A server that answers every chat alike, and wrongly where told so."
+
     fault = ""
 
-    def log_message(self, *words): "Quiet."
+    def log_message(self, *words):
+        "Quiet."
 
     def send(self, text: str, code: int = 200, kind: str = "application/json"):
         data = text.encode()
@@ -26,20 +45,58 @@ class Broken(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def do_GET(self):
-        if self.fault == "page": return self.send("<html>Please log in</html>", kind="text/html")
-        if self.path == "/v1/models": return self.send(json.dumps({"object": "list", "data": [{"id": "m", "object": "model", "created": 1, "owned_by": "x"}]}))
+        if self.fault == "page":
+            return self.send("<html>Please log in</html>", kind="text/html")
+        if self.path == "/v1/models":
+            return self.send(
+                json.dumps(
+                    {
+                        "object": "list",
+                        "data": [{"id": "m", "object": "model", "created": 1, "owned_by": "x"}],
+                    }
+                )
+            )
         self.send("{}", 200 if self.path == "/health" else 404)
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
         text = "<think>hm</think>hi" if self.fault == "think" else "hi"
-        usage = {"prompt_tokens": 2, "completion_tokens": 2, "total_tokens": 9 if self.fault == "usage" else 4}
+        usage = {
+            "prompt_tokens": 2,
+            "completion_tokens": 2,
+            "total_tokens": 9 if self.fault == "usage" else 4,
+        }
         if not body.get("stream"):
             message = {"role": "assistant", "content": text}
-            return self.send(json.dumps({"id": "1", "object": "chat.completion", "created": 1, "model": "m", "usage": usage, "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}))
+            return self.send(
+                json.dumps(
+                    {
+                        "id": "1",
+                        "object": "chat.completion",
+                        "created": 1,
+                        "model": "m",
+                        "usage": usage,
+                        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                    }
+                )
+            )
         base = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
-        chunks = [{**base, "choices": [{"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": None}]}, {**base, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}]
-        lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks] + ([] if self.fault == "end" else ["data: [DONE]\n\n"])
+        chunks = [
+            {
+                **base,
+                "choices": [
+                    {
+                        "index": 0,
+                        "delta": {"role": "assistant", "content": text},
+                        "finish_reason": None,
+                    }
+                ],
+            },
+            {**base, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+        ]
+        lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks] + (
+            [] if self.fault == "end" else ["data: [DONE]\n\n"]
+        )
         self.send("".join(lines), kind="text/event-stream")
 
 
@@ -47,18 +104,22 @@ class Broken(BaseHTTPRequestHandler):
 def broken(monkeypatch):
     "The address of a server with a fault."
     servers = []
+
     def start(fault: str) -> str:
         monkeypatch.setattr(Broken, "fault", fault)
         servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Broken))
         Thread(target=servers[-1].serve_forever, daemon=True).start()
         return f"http://127.0.0.1:{servers[-1].server_address[1]}"
+
     yield start
     for each in servers:
         each.shutdown()
         each.server_close()
 
 
-@pytest.mark.parametrize("fault, name", [("usage", "chat-usage"), ("think", "thinking-off"), ("end", "stream-order")])
+@pytest.mark.parametrize(
+    "fault, name", [("usage", "chat-usage"), ("think", "thinking-off"), ("end", "stream-order")]
+)
 def test_each_fault_is_found(broken, fault, name):
     assert verdict(Endpoint(broken(""), retries=0), name).result == "pass"
     assert verdict(Endpoint(broken(fault), retries=0), name).result == "fail"
@@ -66,9 +127,20 @@ def test_each_fault_is_found(broken, fault, name):
 
 def test_what_is_not_there_fails_and_nothing_raises(broken):
     found = {each.id: each for each in contract(Endpoint(broken(""), retries=0))}
-    assert list(found) == list(CHECKS) and {each.result for each in found.values()} == {"pass", "fail", "unsupported"}
-    assert found["thinking-on"].result == found["tool-required"].result == found["logprobs"].result == "fail"
-    assert found["wrong-key-401"].result == "unsupported" and all(each.evidence for each in found.values())
+    assert list(found) == list(CHECKS) and {each.result for each in found.values()} == {
+        "pass",
+        "fail",
+        "unsupported",
+    }
+    assert (
+        found["thinking-on"].result
+        == found["tool-required"].result
+        == found["logprobs"].result
+        == "fail"
+    )
+    assert found["wrong-key-401"].result == "unsupported" and all(
+        each.evidence for each in found.values()
+    )
 
 
 def test_the_command(run, broken):
@@ -76,10 +148,14 @@ def test_the_command(run, broken):
     code, out, _ = run("contract", url)
     assert code == 1 and out.count("\n") == len(CHECKS) + 1 and "fail" in out.splitlines()[-1]
     code, out, _ = run("contract", f"{url}/v1/", "--json")
-    assert code == 1 and [set(each) for each in json.loads(out)["checks"]] == [{"id", "result", "evidence"}] * len(CHECKS)
+    assert code == 1 and [set(each) for each in json.loads(out)["checks"]] == [
+        {"id", "result", "evidence"}
+    ] * len(CHECKS)
 
 
-@pytest.mark.parametrize("url, words", [("127.0.0.1:1", "is no address"), ("http://127.0.0.1:9", "Nothing answers")])
+@pytest.mark.parametrize(
+    "url, words", [("127.0.0.1:1", "is no address"), ("http://127.0.0.1:9", "Nothing answers")]
+)
 def test_no_server(run, url, words):
     code, out, err = run("contract", url)
     assert code in (1, 2) and words in err and not out and "Traceback" not in err

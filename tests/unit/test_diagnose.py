@@ -1,4 +1,5 @@
 "Every known failure is told by its own name, roots before echoes, noise as noise; and files that are no logs are one sentence."
+
 import io
 import json
 import os
@@ -24,9 +25,13 @@ from qwen_npu_tut.base.settings import home
 from qwen_npu_tut.engine.stacks import stacks
 
 ROWS = {row.id: row for row in known()[0]}
-FAILED = sorted((Path(__file__).parents[1] / "support" / "recorded").glob("*.log"))  # of the cpu stack, SGLang 0.5.23
-PARTS = re.compile(r"torch_npu|CANN|NNAL|HCCL|npu-smi|[Aa]scend|davinci|sgl-kernel-npu|\bdriver"
-                   r"|set_env\.sh|\bA[23]\b|910B")
+FAILED = sorted(
+    (Path(__file__).parents[1] / "support" / "recorded").glob("*.log")
+)  # of the cpu stack, SGLang 0.5.23
+PARTS = re.compile(
+    r"torch_npu|CANN|NNAL|HCCL|npu-smi|[Aa]scend|davinci|sgl-kernel-npu|\bdriver"
+    r"|set_env\.sh|\bA[23]\b|910B"
+)
 GUIDE = Path(__file__).resolve().parents[3] / "shared" / "guide" / "guide.md"
 
 
@@ -47,12 +52,16 @@ def named_parts(told: str) -> list[str]:
 
 
 def test_who_speaks_for_an_engine_without_an_npu_names_none_of_its_parts():
-    told = {row.id: named_parts(f"{row.cause} {row.fix}") for row in ROWS.values() if row.needs != "npu"}
+    told = {
+        row.id: named_parts(f"{row.cause} {row.fix}") for row in ROWS.values() if row.needs != "npu"
+    }
     assert {name: parts for name, parts in told.items() if parts} == {}
     assert {row.needs for row in ROWS.values()} == {"npu", "cpu", ""}
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS.values() if row.needs == "npu"], ids=lambda row: row.id)
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS.values() if row.needs == "npu"], ids=lambda row: row.id
+)
 def test_what_an_npu_fails_of_explains_nothing_without_one(tmp_path, row):
     (tmp_path / "log").write_text(f"{row.example}\n")
     cause = likely_cause(tmp_path / "log", npu=False)
@@ -73,37 +82,63 @@ def test_an_engine_without_an_npu_that_failed(log):
     assert cause and cause.id == log.stem
     for each in diagnose(io.BytesIO(text), npu=False):
         assert not named_parts(f"{each.cause} {each.fix}"), each.id
-    if b"server_args=" in text: assert likely_cause(log).id == log.stem, "the log says what it was"
+    if b"server_args=" in text:
+        assert likely_cause(log).id == log.stem, "the log says what it was"
 
 
-def test_there_are_recorded_failures(): assert len(FAILED) > 8
+def test_there_are_recorded_failures():
+    assert len(FAILED) > 8
 
 
-@pytest.mark.parametrize("said", ["MemoryError", "DefaultCPUAllocator: can't allocate memory: you tried to"
-                                  " allocate 400000000000000 bytes. Error code 12 (Cannot allocate memory)"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "MemoryError",
+        "DefaultCPUAllocator: can't allocate memory: you tried to"
+        " allocate 400000000000000 bytes. Error code 12 (Cannot allocate memory)",
+    ],
+)
 def test_memory_that_is_not_there(said):
-    assert causes(f"Traceback (most recent call last):\n{said}\n", npu=False) == ["main-memory-full"]
+    assert causes(f"Traceback (most recent call last):\n{said}\n", npu=False) == [
+        "main-memory-full"
+    ]
 
 
-CRASH, HERE, THERE = "Segmentation fault (core dumped)\n", "segmentation-fault-on-cpu", "segmentation-fault"
+CRASH, HERE, THERE = (
+    "Segmentation fault (core dumped)\n",
+    "segmentation-fault-on-cpu",
+    "segmentation-fault",
+)
 
 
-@pytest.mark.parametrize("said, found", [
-    ("server_args={'model_path': '/m', 'device': 'cpu'}", [HERE]),
-    ("server_args=ServerArgs(device='npu')", [THERE]),
-    ("python -m sglang.launch_server --device=npu", [THERE]),
-    ("x = torch.zeros(4, device='cpu')", [THERE, HERE]),
-    ("server_args=ServerArgs(device='npu')\nsglang serve --device cpu", [THERE, HERE])])
+@pytest.mark.parametrize(
+    "said, found",
+    [
+        ("server_args={'model_path': '/m', 'device': 'cpu'}", [HERE]),
+        ("server_args=ServerArgs(device='npu')", [THERE]),
+        ("python -m sglang.launch_server --device=npu", [THERE]),
+        ("x = torch.zeros(4, device='cpu')", [THERE, HERE]),
+        ("server_args=ServerArgs(device='npu')\nsglang serve --device cpu", [THERE, HERE]),
+    ],
+)
 def test_a_log_says_itself_which_engine_it_was(said, found):
     assert causes(f"{said}\n{CRASH}") == found
     assert causes(f"{said}\n{CRASH}", npu=True) == [THERE], "unless somebody knows better"
 
 
-@pytest.mark.parametrize("flags, told", [(("--device", "cpu"), "was started with a flag for one"),
-                                         (("--device", "npu"), "torch_npu is not installed"),
-                                         ((), "torch_npu is not installed")])
+@pytest.mark.parametrize(
+    "flags, told",
+    [
+        (("--device", "cpu"), "was started with a flag for one"),
+        (("--device", "npu"), "torch_npu is not installed"),
+        ((), "torch_npu is not installed"),
+    ],
+)
 def test_a_servers_last_words_are_about_its_engine(tmp_path, flags, told):
-    log, line = tmp_path / "log", ("/bin/python", "-m", "sglang.launch_server", "--port", "1", *flags)
+    log, line = (
+        tmp_path / "log",
+        ("/bin/python", "-m", "sglang.launch_server", "--port", "1", *flags),
+    )
     log.write_text("ModuleNotFoundError: No module named 'torch_npu'\n")
     assert told in last_words(log, line)
 
@@ -112,13 +147,16 @@ def test_a_servers_last_words_are_about_its_engine(tmp_path, flags, told):
 def test_a_plans_failure_is_about_its_engine(private_home, tmp_path, npu):
     failing = (sys.executable, "-c", f"print({CRASH!r}); raise SystemExit(1)")
     step = Step("work", "to fail", failing, FileProof(tmp_path / "never"))
-    with pytest.raises(Problem) as raised: run_plan([step], os.environ, npu=npu)
+    with pytest.raises(Problem) as raised:
+        run_plan([step], os.environ, npu=npu)
     assert ("torch_npu" in raised.value.fix) is (npu is not False)
 
 
 @pytest.mark.parametrize("words", [("install",), ("up", "--yes")], ids=lambda words: words[0])
 def test_the_command_says_for_which_engine_it_installs(run, monkeypatch, words):
-    def refused(steps, environment, report, npu=None): raise Problem(f"For an NPU: {npu}.", "")
+    def refused(steps, environment, report, npu=None):
+        raise Problem(f"For an NPU: {npu}.", "")
+
     monkeypatch.setattr("qwen_npu_tut.engine.plan.run_plan", refused)
     assert "For an NPU: False." in "".join(run(*words, "--stack", "cpu")[1:])
 
@@ -127,58 +165,91 @@ def test_the_command_says_for_which_engine_it_installs(run, monkeypatch, words):
 def test_a_deep_checks_failure_is_about_its_engine(name):
     said = f"Can't open MIDR_EL1 sysfs entry\n{CRASH}"
     machine = replace(read_machine(machines.A2.host()), probe=said)
-    found = {each.id: each for each in check(machine, stacks()[name]).findings}["torch" if name == "cpu" else "torch_npu"]
+    found = {each.id: each for each in check(machine, stacks()[name]).findings}[
+        "torch" if name == "cpu" else "torch_npu"
+    ]
     assert found.level == "block" and "crashed" in found.what
     assert ("torch_npu" in found.fix) is (name != "cpu")
 
 
-@pytest.mark.parametrize("row, root", [(row, ROWS[root]) for row in ROWS.values() for root in row.follows if root != "*"], ids=lambda row: row.id)
+@pytest.mark.parametrize(
+    "row, root",
+    [(row, ROWS[root]) for row in ROWS.values() for root in row.follows if root != "*"],
+    ids=lambda row: row.id,
+)
 def test_roots_come_before_echoes(row, root):
     found = causes(f"{row.example}\nsomething between\n{root.example}\n")
     assert found.index(root.id) < found.index(row.id)
 
 
-@pytest.mark.parametrize("wrapper", [row for row in ROWS.values() if row.follows == ("*",)], ids=lambda row: row.id)
+@pytest.mark.parametrize(
+    "wrapper", [row for row in ROWS.values() if row.follows == ("*",)], ids=lambda row: row.id
+)
 def test_wrappers_rank_below_any_other_error(wrapper):
     for row in ROWS.values():
-        if row.severity == "error" and row.follows != ("*",): assert causes(f"{wrapper.example}\n{row.example}\n")[-1 if wrapper.id == row.id else 0] != wrapper.id
+        if row.severity == "error" and row.follows != ("*",):
+            assert (
+                causes(f"{wrapper.example}\n{row.example}\n")[-1 if wrapper.id == row.id else 0]
+                != wrapper.id
+            )
 
 
 def test_errors_come_before_warnings_and_noise():
     order = {"error": 0, "warning": 1, "benign": 2}
-    text = "\n".join(row.example for row in sorted(ROWS.values(), key=lambda row: -order[row.severity]))
+    text = "\n".join(
+        row.example for row in sorted(ROWS.values(), key=lambda row: -order[row.severity])
+    )
     levels = [order[ROWS[name].severity] for name in causes(text) if name in ROWS]
     assert levels == sorted(levels) and set(levels) == {0, 1, 2}
 
 
 def test_the_live_servers_log_has_noise_at_most(live_server):
-    with open(live_server.log, "rb") as log: found = diagnose(log)
+    with open(live_server.log, "rb") as log:
+        found = diagnose(log)
     assert [each.id for each in found if each.severity != "benign"] == []
 
 
 def test_logs_of_an_installation_that_succeeded_have_noise_at_most():
     logs = sorted((home() / "logs").glob("install-*.log"))
-    if not logs: pytest.skip("nothing was installed below this home")
-    for log in logs: assert likely_cause(log) is None, log
+    if not logs:
+        pytest.skip("nothing was installed below this home")
+    for log in logs:
+        assert likely_cause(log) is None, log
 
 
 @pytest.mark.skipif(not GUIDE.is_file(), reason="the guide is not here")
 def test_what_the_guide_printed_has_noise_at_most():
     printed = "\n".join(GUIDE.read_text(encoding="utf8").split("```")[1::2])
-    assert [each.id for each in diagnose(io.BytesIO(printed.encode())) if each.severity != "benign"] == []
+    assert [
+        each.id for each in diagnose(io.BytesIO(printed.encode())) if each.severity != "benign"
+    ] == []
 
 
-@pytest.mark.parametrize("line, code", [("RuntimeError: ERR01006 OPS memory", "ERR01006"), ("something failed. ret is -8006", "-8006"), ("aclrtMalloc failed, error code is 507012", "507012"),
-                                        ("[ERROR] drvRetCode=46 in halOpen", "46"), ("EI9999: Inner Error!", "EI9999")])
+@pytest.mark.parametrize(
+    "line, code",
+    [
+        ("RuntimeError: ERR01006 OPS memory", "ERR01006"),
+        ("something failed. ret is -8006", "-8006"),
+        ("aclrtMalloc failed, error code is 507012", "507012"),
+        ("[ERROR] drvRetCode=46 in halOpen", "46"),
+        ("EI9999: Inner Error!", "EI9999"),
+    ],
+)
 def test_codes_without_a_row_are_decoded(line, code):
     found = diagnose(io.BytesIO(line.encode()))
-    assert [each.id for each in found] == [code] and known()[1] and found[0].cause.startswith(f"The code {code} means")
+    assert (
+        [each.id for each in found] == [code]
+        and known()[1]
+        and found[0].cause.startswith(f"The code {code} means")
+    )
 
 
 def test_lines_are_counted_across_blocks(monkeypatch):
     monkeypatch.setattr("qwen_npu_tut.base.diagnose.BLOCK", 1000)
     text = "x" * 79 + "\n"
-    found = diagnose(io.BytesIO((text * 1234 + ROWS["triton-missing"].example + "\n" + text * 7).encode()))
+    found = diagnose(
+        io.BytesIO((text * 1234 + ROWS["triton-missing"].example + "\n" + text * 7).encode())
+    )
     assert [(each.id, each.line) for each in found] == [("triton-missing", 1235)]
 
 
@@ -187,32 +258,67 @@ def test_a_line_without_an_end():
     assert causes(f"{far} {ROWS['triton-missing'].example}") == ["triton-missing"]
 
 
-@pytest.mark.parametrize("text", ["\x1b[1;31mModuleNotFoundError\x1b[0m: No module named \x1b[33m'triton'\x1b[0m\n", "50%\rModuleNotFoundError: No module named 'triton'\r60%\n",
-                                  "\udce4\udcbd ModuleNotFoundError: No module named 'triton'\n", "\0\0ModuleNotFoundError: No module named 'triton'\r\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\x1b[1;31mModuleNotFoundError\x1b[0m: No module named \x1b[33m'triton'\x1b[0m\n",
+        "50%\rModuleNotFoundError: No module named 'triton'\r60%\n",
+        "\udce4\udcbd ModuleNotFoundError: No module named 'triton'\n",
+        "\0\0ModuleNotFoundError: No module named 'triton'\r\n",
+    ],
+)
 def test_escapes_carriage_returns_and_broken_letters(text):
     found = diagnose(io.BytesIO(text.encode("utf8", "surrogateescape")))
     assert [each.id for each in found] == ["triton-missing"] and found[0].text.isprintable()
 
 
 def command(*words, **more) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-c", "from qwen_npu_tut.faces.cli import main; main()", "diagnose", *words], capture_output=True, timeout=patient(60), **more)
+    return subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from qwen_npu_tut.faces.cli import main; main()",
+            "diagnose",
+            *words,
+        ],
+        capture_output=True,
+        timeout=patient(60),
+        **more,
+    )
 
 
-@pytest.mark.parametrize("make, said", [(lambda path: path.mkdir(), "is a folder"), (lambda path: path.touch(), "is empty"), (lambda path: path.write_bytes(os.urandom(100_000)), "is no text"),
-                                        (lambda path: path.write_bytes("x\n".encode("utf-16")), "UTF-16"), (lambda path: None, "cannot be read"), (lambda path: path.symlink_to("/dev/zero"), "is no file")],
-                         ids=["folder", "empty", "binary", "UTF-16", "missing", "device"])
+@pytest.mark.parametrize(
+    "make, said",
+    [
+        (lambda path: path.mkdir(), "is a folder"),
+        (lambda path: path.touch(), "is empty"),
+        (lambda path: path.write_bytes(os.urandom(100_000)), "is no text"),
+        (lambda path: path.write_bytes("x\n".encode("utf-16")), "UTF-16"),
+        (lambda path: None, "cannot be read"),
+        (lambda path: path.symlink_to("/dev/zero"), "is no file"),
+    ],
+    ids=["folder", "empty", "binary", "UTF-16", "missing", "device"],
+)
 def test_what_is_no_log_is_one_sentence(tmp_path, make, said):
     make(tmp_path / "log")
     done = command(str(tmp_path / "log"))
-    assert done.returncode == 2 and said in done.stderr.decode() and b"Traceback" not in done.stderr and not done.stdout
+    assert (
+        done.returncode == 2
+        and said in done.stderr.decode()
+        and b"Traceback" not in done.stderr
+        and not done.stdout
+    )
 
 
 def test_a_log_of_somebody_else(monkeypatch, tmp_path):
     (tmp_path / "log").write_text("x")
 
-    def refused(*given): raise PermissionError(13, "Permission denied")
+    def refused(*given):
+        raise PermissionError(13, "Permission denied")
+
     monkeypatch.setattr(os, "open", refused)
-    with pytest.raises(Problem, match="cannot be read: Permission denied"): open_log(str(tmp_path / "log"))
+    with pytest.raises(Problem, match="cannot be read: Permission denied"):
+        open_log(str(tmp_path / "log"))
 
 
 def test_pipes(tmp_path):
@@ -224,16 +330,23 @@ def test_pipes(tmp_path):
 
 
 def test_the_command(monkeypatch, capsys, tmp_path):
-    (tmp_path / "log").write_text(f"fine\n{ROWS['uncaught-exception'].example}\n{ROWS['nnal-not-found'].example}\n")
+    (tmp_path / "log").write_text(
+        f"fine\n{ROWS['uncaught-exception'].example}\n{ROWS['nnal-not-found'].example}\n"
+    )
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["qwen-npu", "diagnose", *words])
-        with pytest.raises(SystemExit) as ended: cli.main()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
         return ended.value.code, *capsys.readouterr()
 
     code, out, _ = run(str(tmp_path / "log"), "--json")
     found = json.loads(out)["findings"]
-    assert code == 0 and [(each["id"], each["line"]) for each in found][0] == ("nnal-not-found", 3) and found[-1]["id"] == "uncaught-exception"
+    assert (
+        code == 0
+        and [(each["id"], each["line"]) for each in found][0] == ("nnal-not-found", 3)
+        and found[-1]["id"] == "uncaught-exception"
+    )
     assert set(found[0]) == {"id", "severity", "cause", "fix", "source", "line", "text"}
     code, out, _ = run(str(tmp_path / "log"))
     assert code == 0 and "set_env.sh" in out

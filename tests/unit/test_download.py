@@ -10,7 +10,22 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from outcomes import FIRST, MODEL, SECOND, Changes, Held, Reset, Says, broken, contents, fails, hurry, sent_weights, weights, whole
+from outcomes import (
+    FIRST,
+    MODEL,
+    SECOND,
+    Changes,
+    Held,
+    Reset,
+    Says,
+    broken,
+    contents,
+    fails,
+    hurry,
+    sent_weights,
+    weights,
+    whole,
+)
 from patience import patient
 
 from qwen_npu_tut.download import checked, download, model_folder, repair
@@ -47,7 +62,8 @@ def house(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def original(tmp_path): return small_model(tmp_path / "original")
+def original(tmp_path):
+    return small_model(tmp_path / "original")
 
 
 @pytest.fixture
@@ -56,17 +72,26 @@ def script(tmp_path):
     started = []
 
     def start(hub, **environment):
-        started.append(subprocess.Popen([sys.executable, "-c", PROGRAM, hub], env=os.environ | environment, text=True,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, hub],
+                env=os.environ | environment,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        )
         return started[-1]
 
     yield start
     for process in started:
-        if process.poll() is None: process.kill()
+        if process.poll() is None:
+            process.kill()
         process.communicate()
 
 
-def same(one, other): return contents(one) == contents(other)
+def same(one, other):
+    return contents(one) == contents(other)
 
 
 def wait_for(what, seconds=10):
@@ -78,23 +103,37 @@ def wait_for(what, seconds=10):
 
 def test_plain(original, house, tmp_path, capfd):
     events = []
-    with Hub(original, MODEL) as hub: proof = download(MODEL, hub=hub.url, tell=events.append)
+    with Hub(original, MODEL) as hub:
+        proof = download(MODEL, hub=hub.url, tell=events.append)
     folder = house / "models" / "owner--Small-0.6B"
     assert proof and proof.folder == folder == model_folder(MODEL) and same(folder, original)
-    assert (proof.files, proof.bytes) == (5, sum(file.stat().st_size for file in original.iterdir()))
+    assert (proof.files, proof.bytes) == (
+        5,
+        sum(file.stat().st_size for file in original.iterdir()),
+    )
     record = read_record(folder)
-    assert (record.model, record.source, record.revision, len(record.files)) == (MODEL, hub.url, "master", 5)
+    assert (record.model, record.source, record.revision, len(record.files)) == (
+        MODEL,
+        hub.url,
+        "master",
+        5,
+    )
     assert record_file(folder) == house / "models" / "records" / "owner--Small-0.6B.json"
     done = [event.done for event in events]
     assert done == sorted(done) and done[-1] == proof.bytes == events[-1].total
-    assert {event.kind for event in events} == {"downloading"}  # hashed while it was written, and not read again
+    assert {event.kind for event in events} == {
+        "downloading"
+    }  # hashed while it was written, and not read again
     assert events[-1].rate > 0 and events[-1].left == 0
     assert capfd.readouterr() == ("", "")
-    assert list((tmp_path / "user").iterdir()) == []  # the client kept its own things out of the user's home
+    assert (
+        list((tmp_path / "user").iterdir()) == []
+    )  # the client kept its own things out of the user's home
 
 
 def test_again_asks_nobody_and_imports_nothing_heavy(original, script):
-    with Hub(original, MODEL) as hub: download(MODEL, hub=hub.url)
+    with Hub(original, MODEL) as hub:
+        download(MODEL, hub=hub.url)
     began = time.perf_counter()
     assert download(MODEL, hub="http://127.0.0.1:9")
     assert time.perf_counter() - began < patient(0.05)
@@ -103,14 +142,16 @@ def test_again_asks_nobody_and_imports_nothing_heavy(original, script):
 
 
 def test_a_touched_folder_is_settled_without_the_hub(original):
-    with Hub(original, MODEL) as hub: folder = download(MODEL, hub=hub.url).folder
+    with Hub(original, MODEL) as hub:
+        folder = download(MODEL, hub=hub.url).folder
     os.utime(folder / SECOND)
     assert not proved(folder)
     assert download(MODEL, hub="http://127.0.0.1:9") and proved(folder)
 
 
 def test_another_model_under_the_same_name_comes_when_asked_for(original):
-    with Hub(original, MODEL) as hub: folder = download(MODEL, hub=hub.url).folder
+    with Hub(original, MODEL) as hub:
+        folder = download(MODEL, hub=hub.url).folder
     (original / "config.json").write_text('{"architectures": ["Other"]}')
     with Hub(original, MODEL) as hub:
         assert download(MODEL, hub=hub.url) and not hub.asked
@@ -122,12 +163,19 @@ def test_json_has_its_five_keys(original):
     (original / "config.json").unlink()
     (original / SECOND).write_bytes(b"")
     found = json.loads(json.dumps(verify(original).asdict()))
-    assert found == {"folder": str(original), "whole": False, "files": 4, "bytes": found["bytes"], "missing": ["config.json"],
-                     "bad": [{"file": SECOND, "why": "It has 0 bytes, too few for the header it announces."}]}
+    assert found == {
+        "folder": str(original),
+        "whole": False,
+        "files": 4,
+        "bytes": found["bytes"],
+        "missing": ["config.json"],
+        "bad": [{"file": SECOND, "why": "It has 0 bytes, too few for the header it announces."}],
+    }
 
 
 def test_cut_and_resumed_to_the_byte(original):
-    with Hub(original, MODEL, Cut(after=1_234_567)) as hub: assert download(MODEL, hub=hub.url)
+    with Hub(original, MODEL, Cut(after=1_234_567)) as hub:
+        assert download(MODEL, hub=hub.url)
     assert [start for _, _, start in hub.asked if start] == [1_234_567]
     assert sent_weights(hub) == weights(original)
 
@@ -140,9 +188,12 @@ def test_killed_and_finished(original, house, script):
         process.kill()
         process.wait()
     assert read_record(folder) is None and not proved(folder)
-    held = weights(folder) + sum(file.stat().st_size for file in folder.glob("*.safetensors.incomplete"))
+    held = weights(folder) + sum(
+        file.stat().st_size for file in folder.glob("*.safetensors.incomplete")
+    )
     assert 0 < held < weights(original)
-    with Hub(original, MODEL) as hub: assert download(MODEL, hub=hub.url)
+    with Hub(original, MODEL) as hub:
+        assert download(MODEL, hub=hub.url)
     assert sent_weights(hub) == weights(original) - held and same(folder, original)
 
 
@@ -166,39 +217,62 @@ def test_two_at_once(original, script):
         assert second.stdout.readline() == f"waiting {first.pid}\n"
         held.go.set()
         outputs = [process.communicate(timeout=patient(30))[0] for process in (first, second)]
-    assert (first.returncode, second.returncode) == (0, 0) and all("is whole: 5 files" in output for output in outputs)
+    assert (first.returncode, second.returncode) == (0, 0) and all(
+        "is whole: 5 files" in output for output in outputs
+    )
     assert sent_weights(hub) == weights(original)
 
 
 def test_corrupt_always(original, house, monkeypatch):
     hurry(monkeypatch)
     spoils = Corrupt(at=2_000_000, pattern=SECOND)
-    with Hub(original, MODEL, spoils) as hub, pytest.raises(Problem, match=f"{SECOND} of {MODEL} arrived several times"):
+    with (
+        Hub(original, MODEL, spoils) as hub,
+        pytest.raises(Problem, match=f"{SECOND} of {MODEL} arrived several times"),
+    ):
         download(MODEL, hub=hub.url)
     folder = house / "models" / "owner--Small-0.6B"
     assert not (folder / SECOND).exists() and read_record(folder) is None and not proved(folder)
-    with Hub(original, MODEL) as healed: assert download(MODEL, hub=healed.url)
+    with Hub(original, MODEL) as healed:
+        assert download(MODEL, hub=healed.url)
     assert set(healed.sent) == {SECOND}
 
 
 def row(**changes):
-    return lambda entries: [entry | (changes if entry["Path"] == SECOND else {}) for entry in entries]
+    return lambda entries: [
+        entry | (changes if entry["Path"] == SECOND else {}) for entry in entries
+    ]
 
 
-@pytest.mark.parametrize("change, sentence", [
-    (lambda entries: entries + [entries[0] | {"Path": "../evil"}], "'../evil', which would be written outside"),
-    (lambda entries: entries + [entries[0] | {"Path": "/tmp/evil-by-listing"}], "which would be written outside"),
-    (lambda entries: entries + [entries[0] | {"Path": "a/../../../evil"}], "which would be written outside"),
-    (lambda entries: entries + [entries[0] | {"Path": "..\\evil"}], "which would be written outside"),
-    (lambda entries: [], "lists no files"),
-    (lambda entries: [{"Path": "deeper", "Type": "tree"}], "lists no files"),
-    (row(Sha256=None), "without a SHA-256"),
-    (row(Sha256="abc"), "without a SHA-256"),
-    (row(Size=None), "a size that cannot be true"),
-    (row(Size=-1), "a size that cannot be true"),
-    (lambda entries: entries + entries[:1], "lists a file of owner/Small-0.6B twice"),
-    (lambda entries: "<html>", "something that is not a listing"),
-])
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        (
+            lambda entries: entries + [entries[0] | {"Path": "../evil"}],
+            "'../evil', which would be written outside",
+        ),
+        (
+            lambda entries: entries + [entries[0] | {"Path": "/tmp/evil-by-listing"}],
+            "which would be written outside",
+        ),
+        (
+            lambda entries: entries + [entries[0] | {"Path": "a/../../../evil"}],
+            "which would be written outside",
+        ),
+        (
+            lambda entries: entries + [entries[0] | {"Path": "..\\evil"}],
+            "which would be written outside",
+        ),
+        (lambda entries: [], "lists no files"),
+        (lambda entries: [{"Path": "deeper", "Type": "tree"}], "lists no files"),
+        (row(Sha256=None), "without a SHA-256"),
+        (row(Sha256="abc"), "without a SHA-256"),
+        (row(Size=None), "a size that cannot be true"),
+        (row(Size=-1), "a size that cannot be true"),
+        (lambda entries: entries + entries[:1], "lists a file of owner/Small-0.6B twice"),
+        (lambda entries: "<html>", "something that is not a listing"),
+    ],
+)
 def test_a_listing_that_is_not_trusted_writes_nothing(original, house, tmp_path, change, sentence):
     with Hub(original, MODEL, Says(change)) as hub, pytest.raises(Problem) as problem:
         download(MODEL, hub=hub.url)
@@ -207,60 +281,92 @@ def test_a_listing_that_is_not_trusted_writes_nothing(original, house, tmp_path,
     assert not list(tmp_path.rglob("*evil*")) and not Path("/tmp/evil-by-listing").exists()
 
 
-@pytest.mark.parametrize("gone, sentence", [(SECOND, SECOND), ("config.json", "config.json"), ("tokenizer.json", "tokenizer.json"),
-                                            ("model.safetensors.index.json", "model.safetensors")])
+@pytest.mark.parametrize(
+    "gone, sentence",
+    [
+        (SECOND, SECOND),
+        ("config.json", "config.json"),
+        ("tokenizer.json", "tokenizer.json"),
+        ("model.safetensors.index.json", "model.safetensors"),
+    ],
+)
 def test_a_listing_that_cannot_be_whole_costs_no_weights(original, gone, sentence):
     forgets = Says(lambda entries: [entry for entry in entries if entry["Path"] != gone])
-    with Hub(original, MODEL, forgets) as hub, pytest.raises(Problem, match=f"listing of {MODEL} lacks {sentence}"):
+    with (
+        Hub(original, MODEL, forgets) as hub,
+        pytest.raises(Problem, match=f"listing of {MODEL} lacks {sentence}"),
+    ):
         download(MODEL, hub=hub.url)
     assert sent_weights(hub) == 0 and not proved(model_folder(MODEL))
 
 
 def test_an_index_that_points_outside(original):
-    (original / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../../secret.safetensors"}}))
+    (original / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"a": "../../secret.safetensors"}})
+    )
     with Hub(original, MODEL) as hub, pytest.raises(Problem, match="index.json cannot be used"):
         download(MODEL, hub=hub.url)
 
 
 def test_a_hub_whose_hashes_are_right_and_whose_model_is_not(original):
     os.truncate(original / SECOND, 1000)
-    with Hub(original, MODEL) as hub, pytest.raises(Problem, match=f"{SECOND}: It has 1000 bytes, and its header describes 3000"):
+    with (
+        Hub(original, MODEL) as hub,
+        pytest.raises(Problem, match=f"{SECOND}: It has 1000 bytes, and its header describes 3000"),
+    ):
         download(MODEL, hub=hub.url)
     assert read_record(model_folder(MODEL)) is None
 
 
 def test_unknown_model_and_revision(original):
-    with Hub(original, "owner/another") as hub, pytest.raises(Problem, match=f"does not know {MODEL}"):
+    with (
+        Hub(original, "owner/another") as hub,
+        pytest.raises(Problem, match=f"does not know {MODEL}"),
+    ):
         download(MODEL, hub=hub.url)
-        with pytest.raises(Problem, match="does not know owner/another"): download("owner/another", hub=hub.url, revision="v9")
+        with pytest.raises(Problem, match="does not know owner/another"):
+            download("owner/another", hub=hub.url, revision="v9")
 
 
 def test_nobody_answers(script):
-    process = script("http://user:secret@127.0.0.1:9", QUICK="1", MODELSCOPE_REPO_TREE_PAGE_MAX_ATTEMPTS="1")
+    process = script(
+        "http://user:secret@127.0.0.1:9", QUICK="1", MODELSCOPE_REPO_TREE_PAGE_MAX_ATTEMPTS="1"
+    )
     output, errors = process.communicate(timeout=patient(20))
-    assert process.returncode == 1 and "http://127.0.0.1:9 cannot be reached" in output and "secret" not in output + errors
+    assert (
+        process.returncode == 1
+        and "http://127.0.0.1:9 cannot be reached" in output
+        and "secret" not in output + errors
+    )
 
 
 def test_a_proxy_is_not_asked_for_a_hub_on_this_machine(original, monkeypatch):
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"): monkeypatch.setenv(name, "http://127.0.0.1:9")
-    with Hub(original, MODEL) as hub: assert download(MODEL, hub=hub.url)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with Hub(original, MODEL) as hub:
+        assert download(MODEL, hub=hub.url)
     assert "no_proxy" not in os.environ
 
 
 def mounted(path, options):
     path.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", path]
-    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode: pytest.skip("tmpfs cannot be mounted here")
+    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("tmpfs cannot be mounted here")
 
 
 def test_no_room_is_said_before_a_byte(original, tmp_path):
     disk = tmp_path / "disk"
     mounted(disk, "size=2m")
     try:
-        with Hub(original, MODEL) as hub, pytest.raises(Problem, match="6.0 MB are still to come and .* has room for 2.1 MB"):
+        with (
+            Hub(original, MODEL) as hub,
+            pytest.raises(Problem, match="6.0 MB are still to come and .* has room for 2.1 MB"),
+        ):
             download(MODEL, to=disk / "model", hub=hub.url)
         assert not hub.asked
-    finally: subprocess.run(["umount", disk], check=False)
+    finally:
+        subprocess.run(["umount", disk], check=False)
 
 
 def test_a_disk_that_fills_on_the_way(original, tmp_path):
@@ -269,38 +375,53 @@ def test_a_disk_that_fills_on_the_way(original, tmp_path):
 
     class Fills(Fault):
         def stream(self, path, start, blocks):
-            if self.strikes(path): (disk / "somebody else").write_bytes(bytes(5_000_000))
+            if self.strikes(path):
+                (disk / "somebody else").write_bytes(bytes(5_000_000))
             return blocks
 
     try:
-        with Hub(original, MODEL, Fills("*.safetensors", times=1)) as hub, pytest.raises(Problem, match="The disk is full"):
+        with (
+            Hub(original, MODEL, Fills("*.safetensors", times=1)) as hub,
+            pytest.raises(Problem, match="The disk is full"),
+        ):
             download(MODEL, to=disk / "model", hub=hub.url)
         assert read_record(disk / "model") is None and not proved(disk / "model")
         (disk / "somebody else").unlink()
-        with Hub(original, MODEL) as hub: assert download(MODEL, to=disk / "model", hub=hub.url)
+        with Hub(original, MODEL) as hub:
+            assert download(MODEL, to=disk / "model", hub=hub.url)
         assert sent_weights(hub) < weights(original)
-    finally: subprocess.run(["umount", disk], check=False)
+    finally:
+        subprocess.run(["umount", disk], check=False)
 
 
 def test_a_target_that_cannot_be_written(original, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with Hub(original, MODEL) as hub, pytest.raises(Problem, match="cannot be written to: Not a directory"):
+    with (
+        Hub(original, MODEL) as hub,
+        pytest.raises(Problem, match="cannot be written to: Not a directory"),
+    ):
         download(MODEL, to=tmp_path / "file" / "model", hub=hub.url)
         disk = tmp_path / "disk"
         mounted(disk, "ro")
         try:
-            with pytest.raises(Problem, match="cannot be written to: Read-only file system"): download(MODEL, to=disk / "model", hub=hub.url)
-        finally: subprocess.run(["umount", disk], check=False)
+            with pytest.raises(Problem, match="cannot be written to: Read-only file system"):
+                download(MODEL, to=disk / "model", hub=hub.url)
+        finally:
+            subprocess.run(["umount", disk], check=False)
     assert not hub.asked
 
 
 def test_a_house_that_cannot_be_written(original, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("QWEN_NPU_HOME", str(tmp_path / "file"))
-    with pytest.raises(Problem, match="cannot be used"): download(MODEL, hub="http://127.0.0.1:9")
+    with pytest.raises(Problem, match="cannot be used"):
+        download(MODEL, hub="http://127.0.0.1:9")
 
 
-@pytest.mark.parametrize("name", ["config.json", SECOND, f"{SECOND}.incomplete", f"{SECOND}.parallel_tmp", f"{SECOND}_0_99"])
+@pytest.mark.parametrize(
+    "name",
+    ["config.json", SECOND, f"{SECOND}.incomplete", f"{SECOND}.parallel_tmp", f"{SECOND}_0_99"],
+)
 def test_a_symbolic_link_is_not_followed(original, tmp_path, name):
     victim, target = tmp_path / "victim", tmp_path / "target"
     victim.write_text("mine")
@@ -312,34 +433,51 @@ def test_a_symbolic_link_is_not_followed(original, tmp_path, name):
 
 
 def test_a_folder_elsewhere_has_a_record_of_its_own(original, tmp_path, house):
-    with Hub(original, MODEL) as hub: assert download(MODEL, to=tmp_path / "mine", hub=hub.url) and proved(tmp_path / "mine")
-    assert not (house / "models" / "owner--Small-0.6B").exists() and same(tmp_path / "mine", original)
+    with Hub(original, MODEL) as hub:
+        assert download(MODEL, to=tmp_path / "mine", hub=hub.url) and proved(tmp_path / "mine")
+    assert not (house / "models" / "owner--Small-0.6B").exists() and same(
+        tmp_path / "mine", original
+    )
     assert record_file(tmp_path / "mine") != record_file(tmp_path / "deeper" / "mine")
     moved = (tmp_path / "mine").rename(tmp_path / "other")
-    assert read_record(moved) is None and not proved(moved) and "Nobody has proved it yet" in str(proved(moved))
+    assert (
+        read_record(moved) is None
+        and not proved(moved)
+        and "Nobody has proved it yet" in str(proved(moved))
+    )
     assert verify(moved, full=False) and not proved(moved)  # a quick look is no proof
     assert verify(moved) and proved(moved)
 
 
-@pytest.mark.parametrize("hurt, whole_file", [
-    (lambda file: os.truncate(file, 1000), "It has 1000 bytes instead of"),
-    (lambda file: file.write_bytes(file.read_bytes()[:-1] + b"\1"), "Its content is not what it was"),
-    (lambda file: file.unlink(), "It is missing"),
-])
+@pytest.mark.parametrize(
+    "hurt, whole_file",
+    [
+        (lambda file: os.truncate(file, 1000), "It has 1000 bytes instead of"),
+        (
+            lambda file: file.write_bytes(file.read_bytes()[:-1] + b"\1"),
+            "Its content is not what it was",
+        ),
+        (lambda file: file.unlink(), "It is missing"),
+    ],
+)
 def test_a_file_hurt_afterwards_is_named_and_fetched_alone(original, hurt, whole_file):
-    with Hub(original, MODEL) as hub: folder = download(MODEL, hub=hub.url).folder
+    with Hub(original, MODEL) as hub:
+        folder = download(MODEL, hub=hub.url).folder
     hurt(folder / SECOND)
     assert not proved(folder) and whole_file in str(verify(folder))
-    with Hub(original, MODEL) as hub: assert download(MODEL, hub=hub.url)
+    with Hub(original, MODEL) as hub:
+        assert download(MODEL, hub=hub.url)
     assert set(hub.sent) == {SECOND} and same(folder, original)
 
 
 def test_a_torn_record_counts_as_none(original):
-    with Hub(original, MODEL) as hub: folder = download(MODEL, hub=hub.url).folder
+    with Hub(original, MODEL) as hub:
+        folder = download(MODEL, hub=hub.url).folder
     for torn in ("", "[]", "{", '{"files": [{"path": 1}]}', '{"model": "a"}', "\0"):
         record_file(folder).write_text(torn)
         assert read_record(folder) is None and not proved(folder)
-    with Hub(original, MODEL) as hub: assert download(MODEL, hub=hub.url)
+    with Hub(original, MODEL) as hub:
+        assert download(MODEL, hub=hub.url)
     assert not hub.sent  # everything was there; only the proof was made again
 
 
@@ -347,99 +485,185 @@ def test_a_torn_record_counts_as_none(original):
 def test_a_folder_of_ones_own(original, gone):
     assert download(str(original)) == proved(original)
     (original / gone).unlink()
-    with pytest.raises(Problem, match=f"{gone}: It is missing"): download(str(original))
+    with pytest.raises(Problem, match=f"{gone}: It is missing"):
+        download(str(original))
 
 
 def test_from_a_folder(original, tmp_path, house):
     blobs = tmp_path / "blobs"
     original.rename(blobs)
     original.mkdir()
-    for file in blobs.iterdir(): (original / file.name).symlink_to(file)  # as Hugging Face's cache has it
+    for file in blobs.iterdir():
+        (original / file.name).symlink_to(file)  # as Hugging Face's cache has it
     proof = download(MODEL, source=original)
-    assert proof and same(proof.folder, blobs) and not any(file.is_symlink() for file in proof.folder.iterdir())
+    assert (
+        proof
+        and same(proof.folder, blobs)
+        and not any(file.is_symlink() for file in proof.folder.iterdir())
+    )
     (blobs / "config.json").unlink()
-    with pytest.raises(Problem, match="config.json: It is missing"): download("owner/other", source=original)
+    with pytest.raises(Problem, match="config.json: It is missing"):
+        download("owner/other", source=original)
     assert not (house / "models" / "owner--other").exists()
-    with pytest.raises(Problem, match="There is no folder"): download("owner/third", source=tmp_path / "nowhere")
+    with pytest.raises(Problem, match="There is no folder"):
+        download("owner/third", source=tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("model", ["Qwen3-8B", "../../etc/passwd", "a/b/c", "/no/such/folder", "", "a/..", "a b/c", "~/nothing", "~nobody-here/x",
-                                   "a/" + "b" * 5000 + "/c", "a\0b"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "Qwen3-8B",
+        "../../etc/passwd",
+        "a/b/c",
+        "/no/such/folder",
+        "",
+        "a/..",
+        "a b/c",
+        "~/nothing",
+        "~nobody-here/x",
+        "a/" + "b" * 5000 + "/c",
+        "a\0b",
+    ],
+)
 def test_neither_folder_nor_id(model):
-    with pytest.raises(Problem, match="neither a folder nor a model's id") as problem: download(model)
+    with pytest.raises(Problem, match="neither a folder nor a model's id") as problem:
+        download(model)
     assert problem.value.code == 2
 
 
 def test_every_failure_has_words():
     import modelscope_hub as hub
-    def words(error): return hub_problem(error, "a/b", "http://hub").what
-    assert "arrived empty" in words(hub.FileIntegrityError("Hash mismatch for x: expected abc..., got e3b0c44298fc1c14..."))
-    assert "arrived empty" in words(hub.FileSizeMismatchError("Server announced 0 bytes for x but the repository lists 12 bytes"))
+
+    def words(error):
+        return hub_problem(error, "a/b", "http://hub").what
+
+    assert "arrived empty" in words(
+        hub.FileIntegrityError("Hash mismatch for x: expected abc..., got e3b0c44298fc1c14...")
+    )
+    assert "arrived empty" in words(
+        hub.FileSizeMismatchError(
+            "Server announced 0 bytes for x but the repository lists 12 bytes"
+        )
+    )
     assert "arrived several times" in words(hub.FileIntegrityError("Hash mismatch"))
-    assert "arrived empty" in words(OSError("Consistency check failed: file should be of size 12 but has size 0 (x)"))
+    assert "arrived empty" in words(
+        OSError("Consistency check failed: file should be of size 12 but has size 0 (x)")
+    )
     assert "does not let us read" in words(hub.PermissionDeniedError("no", status_code=403))
     assert "HTTP 503" in words(hub.ServerError("busy", status_code=503))
     assert "cannot be reached" in words(hub.NetworkError("下载失败"))
     assert "The disk is full" in words(OSError(28, "No space left on device"))
     assert "client failed at a/b: NameError" in words(NameError("x"))
     assert "could not be written" in words(OSError(30, "Read-only file system"))
-    with pytest.raises(Problem, match="written outside"): checked([SimpleNamespace(path="a/../..", size=1, sha256="0" * 64)], "a/b")
+    with pytest.raises(Problem, match="written outside"):
+        checked([SimpleNamespace(path="a/../..", size=1, sha256="0" * 64)], "a/b")
 
 
 BOTH = pytest.mark.parametrize("speaks", ["modelscope", "huggingface"])
 
 
 @BOTH
-@pytest.mark.parametrize("make", [
-    lambda folder: Fault(),
-    lambda folder: Cut(1_000_000, times=3),
-    lambda folder: Corrupt(2_000_000, times=1, pattern=SECOND),
-    lambda folder: Answers(200, (folder / SECOND).read_bytes()[:-9], times=1, pattern=SECOND),
-    lambda folder: Answers(200, b"", times=1, pattern=SECOND),
-    lambda folder: Answers(200, b"<html>", times=1, pattern=SECOND),
-    lambda folder: Answers(200, (folder / SECOND).read_bytes()[:-9], times=1, pattern=SECOND, Connection="close"),
-    lambda folder: Answers(429, times=1, Retry_After="1"),
-    lambda folder: Answers(500, times=1),
-    lambda folder: Reset("*.safetensors", times=1),
-    lambda folder: Changes(folder),
-], ids="plain cut corrupt truncated empty html unannounced 429 500 reset changed".split())
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda folder: Fault(),
+        lambda folder: Cut(1_000_000, times=3),
+        lambda folder: Corrupt(2_000_000, times=1, pattern=SECOND),
+        lambda folder: Answers(200, (folder / SECOND).read_bytes()[:-9], times=1, pattern=SECOND),
+        lambda folder: Answers(200, b"", times=1, pattern=SECOND),
+        lambda folder: Answers(200, b"<html>", times=1, pattern=SECOND),
+        lambda folder: Answers(
+            200, (folder / SECOND).read_bytes()[:-9], times=1, pattern=SECOND, Connection="close"
+        ),
+        lambda folder: Answers(429, times=1, Retry_After="1"),
+        lambda folder: Answers(500, times=1),
+        lambda folder: Reset("*.safetensors", times=1),
+        lambda folder: Changes(folder),
+    ],
+    ids="plain cut corrupt truncated empty html unannounced 429 500 reset changed".split(),
+)
 def test_it_comes_whole_all_the_same(original, monkeypatch, speaks, make):
     hurry(monkeypatch)
     monkeypatch.setattr("qwen_npu_tut.download.PATIENCE", {False: 5, True: 5})
-    with Hub(original, MODEL, make(original), speaks) as hub: whole(hub)
-    assert read_record(model_folder(MODEL)).revision == {"modelscope": "master", "huggingface": "main"}[speaks]
+    with Hub(original, MODEL, make(original), speaks) as hub:
+        whole(hub)
+    assert (
+        read_record(model_folder(MODEL)).revision
+        == {"modelscope": "master", "huggingface": "main"}[speaks]
+    )
 
 
 @BOTH
-@pytest.mark.parametrize("make, sentence, left", [
-    (lambda folder: Corrupt(2_000_000, pattern=SECOND), f"{SECOND} of {MODEL} arrived several times", {FIRST}),
-    (lambda folder: Answers(200, (folder / SECOND).read_bytes()[:-9], pattern=SECOND), f"{SECOND} of {MODEL} arrived several times", {FIRST}),
-    (lambda folder: Answers(200, b"", pattern=SECOND), f"{SECOND} of {MODEL} arrived empty", {FIRST}),
-    (lambda folder: Answers(200, b"<html>", pattern=SECOND), f"{SECOND} of {MODEL} arrived several times", {FIRST}),
-    (lambda folder: Answers(401, pattern=SECOND), "does not let us read", {FIRST}),
-    (lambda folder: Answers(403, pattern=SECOND), "does not let us read", {FIRST}),
-    (lambda folder: Answers(404, pattern=SECOND), "does not know", {FIRST}),
-    (lambda folder: Answers(500, pattern=SECOND), "answers HTTP 500", {FIRST}),
-    (lambda folder: Answers(401, pattern=LISTING), "does not let us read", set()),
-    (lambda folder: Answers(403, pattern=LISTING), "does not let us read", set()),
-    (lambda folder: Answers(404, pattern=LISTING), "does not know", set()),
-    (lambda folder: Answers(200, b"<html>", pattern=LISTING), "not a listing", set()),
-    (lambda folder: Says(lambda entries: entries[:-1]), "listing of .* lacks tokenizer.json", set()),
-    (lambda folder: Says(lambda entries: [entry for entry in entries if entry["Path"] != SECOND]), f"lacks {SECOND}", set()),
-    (lambda folder: Says(lambda entries: [entry | {"Path": "../" + entry["Path"]} for entry in entries]), "written outside", set()),
-], ids="corrupt truncated empty html 401 403 404 500 list-401 list-403 list-404 list-html tokenizer shard traversal".split())
-def test_it_fails_in_words_and_is_not_called_whole(original, monkeypatch, speaks, make, sentence, left):
+@pytest.mark.parametrize(
+    "make, sentence, left",
+    [
+        (
+            lambda folder: Corrupt(2_000_000, pattern=SECOND),
+            f"{SECOND} of {MODEL} arrived several times",
+            {FIRST},
+        ),
+        (
+            lambda folder: Answers(200, (folder / SECOND).read_bytes()[:-9], pattern=SECOND),
+            f"{SECOND} of {MODEL} arrived several times",
+            {FIRST},
+        ),
+        (
+            lambda folder: Answers(200, b"", pattern=SECOND),
+            f"{SECOND} of {MODEL} arrived empty",
+            {FIRST},
+        ),
+        (
+            lambda folder: Answers(200, b"<html>", pattern=SECOND),
+            f"{SECOND} of {MODEL} arrived several times",
+            {FIRST},
+        ),
+        (lambda folder: Answers(401, pattern=SECOND), "does not let us read", {FIRST}),
+        (lambda folder: Answers(403, pattern=SECOND), "does not let us read", {FIRST}),
+        (lambda folder: Answers(404, pattern=SECOND), "does not know", {FIRST}),
+        (lambda folder: Answers(500, pattern=SECOND), "answers HTTP 500", {FIRST}),
+        (lambda folder: Answers(401, pattern=LISTING), "does not let us read", set()),
+        (lambda folder: Answers(403, pattern=LISTING), "does not let us read", set()),
+        (lambda folder: Answers(404, pattern=LISTING), "does not know", set()),
+        (lambda folder: Answers(200, b"<html>", pattern=LISTING), "not a listing", set()),
+        (
+            lambda folder: Says(lambda entries: entries[:-1]),
+            "listing of .* lacks tokenizer.json",
+            set(),
+        ),
+        (
+            lambda folder: Says(
+                lambda entries: [entry for entry in entries if entry["Path"] != SECOND]
+            ),
+            f"lacks {SECOND}",
+            set(),
+        ),
+        (
+            lambda folder: Says(
+                lambda entries: [entry | {"Path": "../" + entry["Path"]} for entry in entries]
+            ),
+            "written outside",
+            set(),
+        ),
+    ],
+    ids="corrupt truncated empty html 401 403 404 500 list-401 list-403 list-404 list-html tokenizer shard traversal".split(),
+)
+def test_it_fails_in_words_and_is_not_called_whole(
+    original, monkeypatch, speaks, make, sentence, left
+):
     hurry(monkeypatch)
-    with Hub(original, MODEL, make(original), speaks) as hub: found = fails(hub, sentence)
+    with Hub(original, MODEL, make(original), speaks) as hub:
+        found = fails(hub, sentence)
     assert {name for name in found if name.endswith(".safetensors")} == left
-    with Hub(original, MODEL, speaks=speaks) as hub: whole(hub)
+    with Hub(original, MODEL, speaks=speaks) as hub:
+        whole(hub)
     assert FIRST not in (hub.sent if left else {})
 
 
 def test_a_hub_that_redirects(original):
     with Hub(original, MODEL) as other:
         address = f"{other.url}/api/v1/models/{MODEL}/repo?FilePath={{path}}"
-        with Hub(original, MODEL, Answers(302, Location=address)) as hub: whole(hub)
+        with Hub(original, MODEL, Answers(302, Location=address)) as hub:
+            whole(hub)
     assert not sent_weights(hub) and sent_weights(other) == weights(original)
 
 
@@ -447,7 +671,10 @@ def test_a_hub_that_does_not_resume(original, house):
     half = house / "models" / "owner--Small-0.6B" / f"{SECOND}.incomplete"
     half.parent.mkdir(parents=True)
     half.write_bytes((original / SECOND).read_bytes()[:2_000_000])
-    with Hub(original, MODEL, Answers(200, (original / SECOND).read_bytes(), pattern=SECOND)) as hub: whole(hub)
+    with Hub(
+        original, MODEL, Answers(200, (original / SECOND).read_bytes(), pattern=SECOND)
+    ) as hub:
+        whole(hub)
 
 
 @BOTH
@@ -456,7 +683,8 @@ def test_half_a_file_of_another_model_is_noticed(original, house, monkeypatch, s
     half = house / "models" / "owner--Small-0.6B" / f"{SECOND}.incomplete"
     half.parent.mkdir(parents=True)
     half.write_bytes(b"x" * 1000)
-    with Hub(original, MODEL, speaks=speaks) as hub: whole(hub)
+    with Hub(original, MODEL, speaks=speaks) as hub:
+        whole(hub)
 
 
 @BOTH
@@ -464,32 +692,49 @@ def test_half_a_file_is_gone_on_with(original, house, speaks):
     half = house / "models" / "owner--Small-0.6B" / f"{SECOND}.incomplete"
     half.parent.mkdir(parents=True)
     half.write_bytes((original / SECOND).read_bytes()[:2_000_000])
-    with Hub(original, MODEL, speaks=speaks) as hub: whole(hub)
+    with Hub(original, MODEL, speaks=speaks) as hub:
+        whole(hub)
     assert hub.sent[SECOND] == (original / SECOND).stat().st_size - 2_000_000
 
 
-@pytest.mark.parametrize("inside, link", [("owner/Small-0___6B", True), ("owner/Small-0___6B", False), ("models/owner--Small-0.6B/snapshots/master", False)])
+@pytest.mark.parametrize(
+    "inside, link",
+    [
+        ("owner/Small-0___6B", True),
+        ("owner/Small-0___6B", False),
+        ("models/owner--Small-0.6B/snapshots/master", False),
+    ],
+)
 def test_an_older_clients_folder_is_used_and_not_fetched_twice(original, tmp_path, inside, link):
     folder = tmp_path / "cache" / inside
     folder.parent.mkdir(parents=True)
     small_model(folder)
-    if link: (folder.parent / "Small-0.6B").symlink_to(folder.name)
+    if link:
+        (folder.parent / "Small-0.6B").symlink_to(folder.name)
     (folder / SECOND).unlink()
     half = tmp_path / "cache" / "._____temp" / "owner" / "Small-0___6B" / SECOND
     half.parent.mkdir(parents=True)
     half.write_bytes((original / SECOND).read_bytes()[:1_000_000])
-    with Hub(original, MODEL) as hub: found = whole(hub, to=tmp_path / "cache")
+    with Hub(original, MODEL) as hub:
+        found = whole(hub, to=tmp_path / "cache")
     assert found.resolve() == folder and set(hub.sent) == {SECOND}
-    assert hub.sent[SECOND] == (original / SECOND).stat().st_size - 1_000_000 and not half.parent.exists()
+    assert (
+        hub.sent[SECOND] == (original / SECOND).stat().st_size - 1_000_000
+        and not half.parent.exists()
+    )
     assert download(MODEL, to=tmp_path / "cache", hub="http://127.0.0.1:9")
 
 
 def test_what_clients_left_goes_away_and_nothing_else(original, tmp_path):
     target = small_model(tmp_path / "target")
-    for name in (f"{SECOND}_0_999", f"{SECOND}.parallel_tmp", "notes_1_2", "config.json.bak"): (target / name).write_text("x")
+    for name in (f"{SECOND}_0_999", f"{SECOND}.parallel_tmp", "notes_1_2", "config.json.bak"):
+        (target / name).write_text("x")
     (target / "._____temp").mkdir()
-    with Hub(original, MODEL) as hub: assert download(MODEL, to=target, hub=hub.url)
-    assert {file.name for file in target.iterdir()} == {file.name for file in original.iterdir()} | {"notes_1_2", "config.json.bak"} and not hub.sent
+    with Hub(original, MODEL) as hub:
+        assert download(MODEL, to=target, hub=hub.url)
+    assert {file.name for file in target.iterdir()} == {
+        file.name for file in original.iterdir()
+    } | {"notes_1_2", "config.json.bak"} and not hub.sent
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
@@ -511,19 +756,27 @@ def test_a_read_only_model_that_was_proved_stays_whole(original, tmp_path):
     disk = tmp_path / "disk"
     mounted(disk, "size=20m")
     try:
-        with Hub(original, MODEL) as hub: assert download(MODEL, to=disk / "model", hub=hub.url)
+        with Hub(original, MODEL) as hub:
+            assert download(MODEL, to=disk / "model", hub=hub.url)
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-        assert download(MODEL, to=disk / "model", hub="http://127.0.0.1:9") and verify(disk / "model")
-    finally: subprocess.run(["umount", disk], check=False)
+        assert download(MODEL, to=disk / "model", hub="http://127.0.0.1:9") and verify(
+            disk / "model"
+        )
+    finally:
+        subprocess.run(["umount", disk], check=False)
 
 
 def test_offline_a_broken_model_is_not_called_whole(original, monkeypatch):
     hurry(monkeypatch)
-    with Hub(original, MODEL) as hub: folder = download(MODEL, hub=hub.url).folder
+    with Hub(original, MODEL) as hub:
+        folder = download(MODEL, hub=hub.url).folder
     (folder / SECOND).unlink()
-    with pytest.raises(Problem, match="cannot be reached"): download(MODEL, hub="http://127.0.0.1:9")
+    with pytest.raises(Problem, match="cannot be reached"):
+        download(MODEL, hub="http://127.0.0.1:9")
     assert not proved(folder) and f"{SECOND}: It is missing" in str(verify(folder))
-    assert read_record(folder)  # its list is still known: whatever brings the file back, the model can be proved without the hub
+    assert read_record(
+        folder
+    )  # its list is still known: whatever brings the file back, the model can be proved without the hub
     (folder / SECOND).write_bytes((original / SECOND).read_bytes())
     assert download(MODEL, hub="http://127.0.0.1:9")
 
@@ -532,34 +785,50 @@ def test_a_folder_behind_a_link_and_a_display_that_breaks(original, tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     (tmp_path / "real" / "notes").symlink_to("somewhere")  # not a name that is written
-    with Hub(original, MODEL) as hub: assert download(MODEL, to=tmp_path / "link", hub=hub.url, tell=lambda event: 1 / 0)
+    with Hub(original, MODEL) as hub:
+        assert download(MODEL, to=tmp_path / "link", hub=hub.url, tell=lambda event: 1 / 0)
     (tmp_path / "real" / "notes").unlink()
     assert same(tmp_path / "real", original)
 
 
 def test_through_a_proxy_with_a_token_that_nobody_sees(original, monkeypatch, capfd):
     monkeypatch.setenv("MODELSCOPE_API_TOKEN", "ms-0123-secret")
-    for name in ("http_proxy", "HTTP_PROXY"): monkeypatch.delenv(name, raising=False)
-    for name in ("no_proxy", "NO_PROXY"): monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
     with Hub(original, MODEL) as hub:
         monkeypatch.setenv("http_proxy", hub.url)
         proof = download(MODEL, hub="http://models.invalid")
         hub.fault = Answers(403, pattern=LISTING)
-        with pytest.raises(Problem, match="does not let us read") as refused: download(MODEL, hub="http://models.invalid", fresh=True)
+        with pytest.raises(Problem, match="does not let us read") as refused:
+            download(MODEL, hub="http://models.invalid", fresh=True)
     assert proof and read_record(proof.folder).source == "http://models.invalid"
-    assert "secret" not in "".join([str(refused.value), record_file(proof.folder).read_text(), *capfd.readouterr()])
+    assert "secret" not in "".join(
+        [str(refused.value), record_file(proof.folder).read_text(), *capfd.readouterr()]
+    )
 
 
-@pytest.mark.parametrize("name, given, found", [("MODELSCOPE_ENDPOINT", "http://hub.example/", "http://hub.example"), ("HF_ENDPOINT", "hf-mirror.com", "https://hf-mirror.com")])
+@pytest.mark.parametrize(
+    "name, given, found",
+    [
+        ("MODELSCOPE_ENDPOINT", "http://hub.example/", "http://hub.example"),
+        ("HF_ENDPOINT", "hf-mirror.com", "https://hf-mirror.com"),
+    ],
+)
 def test_the_clients_variables_name_the_hub(monkeypatch, name, given, found):
-    for each in ("MODELSCOPE_ENDPOINT", "MODELSCOPE_DOMAIN", "HF_ENDPOINT"): monkeypatch.delenv(each, raising=False)
+    for each in ("MODELSCOPE_ENDPOINT", "MODELSCOPE_DOMAIN", "HF_ENDPOINT"):
+        monkeypatch.delenv(each, raising=False)
     monkeypatch.setenv(name, given)
-    assert chosen_hub(None) == found and chosen_hub("http://other.example") == "http://other.example"
+    assert (
+        chosen_hub(None) == found and chosen_hub("http://other.example") == "http://other.example"
+    )
 
 
 def test_an_address_that_is_none():
     for wrong in ("hf-mirror.com", "ftp://hub/x"):
-        with pytest.raises(Problem, match="is not a hub's address") as problem: download(MODEL, hub=wrong)
+        with pytest.raises(Problem, match="is not a hub's address") as problem:
+            download(MODEL, hub=wrong)
         assert problem.value.code == 2
 
 
@@ -569,8 +838,12 @@ def test_repair_fetches_what_is_bad_or_missing(original):
         (folder / "config.json").unlink()
         state = (folder / SECOND).stat()
         (folder / SECOND).write_bytes((folder / SECOND).read_bytes()[:-1] + b"x")
-        os.utime(folder / SECOND, ns=(state.st_atime_ns, state.st_mtime_ns))  # nobody sees it but who reads
-        assert [flaw.file for flaw in verify(folder, full=False).bad] == [] and [flaw.file for flaw in verify(folder).bad] == [SECOND]
+        os.utime(
+            folder / SECOND, ns=(state.st_atime_ns, state.st_mtime_ns)
+        )  # nobody sees it but who reads
+        assert [flaw.file for flaw in verify(folder, full=False).bad] == [] and [
+            flaw.file for flaw in verify(folder).bad
+        ] == [SECOND]
         before, events = hub.sent.copy(), []
         assert repair(folder, tell=events.append) and same(folder, original)
         assert set(hub.sent - before) == {"config.json", SECOND}
@@ -581,10 +854,12 @@ def test_repair_fetches_what_is_bad_or_missing(original):
 def test_repair_of_a_folder_that_nobody_knows(original, tmp_path):
     assert verify(original)
     (original / SECOND).unlink()
-    with pytest.raises(Problem, match=f"{SECOND}: It is missing"): repair(original)
+    with pytest.raises(Problem, match=f"{SECOND}: It is missing"):
+        repair(original)
     (original / "config.json").unlink()
     record_file(original).unlink()
-    with pytest.raises(Problem, match="config.json: It is missing"): repair(original)
+    with pytest.raises(Problem, match="config.json: It is missing"):
+        repair(original)
 
 
 def test_repair_from_a_folder(original, tmp_path):
@@ -594,13 +869,30 @@ def test_repair_from_a_folder(original, tmp_path):
 
 
 def test_shapes_that_are_not_the_configs(original):
-    (original / "config.json").write_text(json.dumps({"architectures": ["Qwen3ForCausalLM"], "vocab_size": 2, "hidden_size": 2, "num_hidden_layers": 1}))
+    (original / "config.json").write_text(
+        json.dumps(
+            {
+                "architectures": ["Qwen3ForCausalLM"],
+                "vocab_size": 2,
+                "hidden_size": 2,
+                "num_hidden_layers": 1,
+            }
+        )
+    )
     (original / "model.safetensors.index.json").unlink()
-    for name in (FIRST, SECOND): (original / name).unlink()
-    header = json.dumps({"lm_head.weight": {"dtype": "BF16", "shape": [3, 2], "data_offsets": [0, 12]}}).encode()
-    (original / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(12))
+    for name in (FIRST, SECOND):
+        (original / name).unlink()
+    header = json.dumps(
+        {"lm_head.weight": {"dtype": "BF16", "shape": [3, 2], "data_offsets": [0, 12]}}
+    ).encode()
+    (original / "model.safetensors").write_bytes(
+        len(header).to_bytes(8, "little") + header + bytes(12)
+    )
     with Hub(original, MODEL) as hub:
-        with pytest.raises(Problem, match=r"lm_head.weight has the shape \[3, 2\], and config.json says \[2, 2\]"): download(MODEL, hub=hub.url)
+        with pytest.raises(
+            Problem, match=r"lm_head.weight has the shape \[3, 2\], and config.json says \[2, 2\]"
+        ):
+            download(MODEL, hub=hub.url)
     broken(hub)
 
 
@@ -620,6 +912,7 @@ def test_the_commands(run, original, tmp_path, monkeypatch):
 
 
 def test_a_folder_is_served_after_it_was_proved_and_not_before(original):
-    with pytest.raises(Problem, match="Nobody has proved it yet") as problem: proved(original).or_problem()
+    with pytest.raises(Problem, match="Nobody has proved it yet") as problem:
+        proved(original).or_problem()
     assert "qwen-npu verify" in problem.value.fix
     assert verify(original) and proved(original).or_problem()

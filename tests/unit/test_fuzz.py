@@ -1,4 +1,5 @@
 """Whatever comes in, an answer comes out or an error of ours. A few hundred cases each; `make prove` runs 10,000."""
+
 import io
 import json
 import os
@@ -22,10 +23,22 @@ from qwen_npu_tut.base.events import Problem
 from qwen_npu_tut.base.settings import Settings, read_settings
 from qwen_npu_tut.host.software import accepts, read_version_file, version_key
 
-many = settings(max_examples=int(os.environ.get("QWEN_NPU_EXAMPLES", "200")), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=8)
-PATHS = st.text() | st.lists(st.sampled_from(["..", ".", "", "a", "model.safetensors", "\\", "C:", "x.incomplete"]), max_size=5).map("/".join)
+many = settings(
+    max_examples=int(os.environ.get("QWEN_NPU_EXAMPLES", "200")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+PATHS = st.text() | st.lists(
+    st.sampled_from(["..", ".", "", "a", "model.safetensors", "\\", "C:", "x.incomplete"]),
+    max_size=5,
+).map("/".join)
 SERVER = Server("default", "a-model", "http://127.0.0.1:30000", 1, "", "", "", (), 0.0)
 
 
@@ -54,22 +67,38 @@ def test_a_range_is_within_the_file(asked, size):
 @given(st.integers(0, 2000), st.integers(-2000, 2000))
 def test_a_range_means_what_it_says(start, length):
     found = byte_range(f"bytes={start}-{start + length}", 1000)
-    if length < 0 or start >= 1000: assert found in (None, (0, 1000))
-    else: assert found == (start, min(1000, start + length + 1))
+    if length < 0 or start >= 1000:
+        assert found in (None, (0, 1000))
+    else:
+        assert found == (start, min(1000, start + length + 1))
 
 
 @many
-@given(data=st.binary(max_size=200), place=st.integers(0, 200), header=JSON | keyed(["a", "__metadata__"]))
+@given(
+    data=st.binary(max_size=200),
+    place=st.integers(0, 200),
+    header=JSON | keyed(["a", "__metadata__"]),
+)
 def test_a_shard_is_read_or_refused(tmp_path, data, place, header):
     good, text = shard(["a", "b"], 8), json.dumps(header).encode()
-    for content in (data, good[:place] + data + good[place + len(data):], len(text).to_bytes(8, "little") + text + data):
+    for content in (
+        data,
+        good[:place] + data + good[place + len(data) :],
+        len(text).to_bytes(8, "little") + text + data,
+    ):
         (tmp_path / "file").write_bytes(content)
-        try: assert all(isinstance(name, str) for name in tensors(tmp_path / "file"))
-        except ValueError as error: assert str(error).startswith("It")
+        try:
+            assert all(isinstance(name, str) for name in tensors(tmp_path / "file"))
+        except ValueError as error:
+            assert str(error).startswith("It")
 
 
 @many
-@given(text=keyed(["model", "folder", "source", "revision", "files"]).map(json.dumps) | JSON.map(json.dumps) | st.text())
+@given(
+    text=keyed(["model", "folder", "source", "revision", "files"]).map(json.dumps)
+    | JSON.map(json.dumps)
+    | st.text()
+)
 def test_a_damaged_record_counts_as_none(tmp_path, text):
     os.environ["QWEN_NPU_HOME"] = str(tmp_path)
     file = record_file(tmp_path / "models" / "one")
@@ -79,7 +108,9 @@ def test_a_damaged_record_counts_as_none(tmp_path, text):
 
 
 @many
-@given(text=keyed(list(Server.__dataclass_fields__)).map(json.dumps) | JSON.map(json.dumps) | st.text())
+@given(
+    text=keyed(list(Server.__dataclass_fields__)).map(json.dumps) | JSON.map(json.dumps) | st.text()
+)
 def test_a_damaged_server_record_is_a_state(tmp_path, text):
     os.environ["QWEN_NPU_HOME"] = str(tmp_path)
     (tmp_path / "servers").mkdir(exist_ok=True)
@@ -88,18 +119,30 @@ def test_a_damaged_server_record_is_a_state(tmp_path, text):
 
 
 @many
-@given(data=st.binary() | st.text().map(str.encode) | st.tuples(st.sampled_from(["port", "host", "model", "nothing"]), JSON.map(json.dumps)).map(lambda pair: f"{pair[0]} = {pair[1]}".encode()))
+@given(
+    data=st.binary()
+    | st.text().map(str.encode)
+    | st.tuples(st.sampled_from(["port", "host", "model", "nothing"]), JSON.map(json.dumps)).map(
+        lambda pair: f"{pair[0]} = {pair[1]}".encode()
+    )
+)
 def test_a_settings_file_is_read_or_refused(tmp_path, data):
     (tmp_path / "qwen-npu.toml").write_bytes(data)
-    try: assert isinstance(read_settings(tmp_path / "qwen-npu.toml", environment={}), Settings)
-    except Problem as problem: assert problem.code == 2 and problem.fix
+    try:
+        assert isinstance(read_settings(tmp_path / "qwen-npu.toml", environment={}), Settings)
+    except Problem as problem:
+        assert problem.code == 2 and problem.fix
 
 
 @many
 @given(st.text(), st.text())
 def test_thinking_is_split_where_it_ends(thinking, answer):
     split_thinking(thinking)
-    if "</think>" not in thinking: assert split_thinking(f"<think>\n{thinking}\n</think>\n\n{answer}") == (thinking.strip(), answer.lstrip("\n"))
+    if "</think>" not in thinking:
+        assert split_thinking(f"<think>\n{thinking}\n</think>\n\n{answer}") == (
+            thinking.strip(),
+            answer.lstrip("\n"),
+        )
 
 
 @many
@@ -110,9 +153,27 @@ def test_any_question_survives_the_shell(question):
     assert json.loads(words[words.index("-d") + 1])["messages"] == body["messages"]
 
 
-PRINTED = [text for machine in (machines.A2, machines.A3, machines.OLD_910) for text in machine.answers().values() if len(text) > 60]
-PRINTED += [text for machine in (machines.A2, machines.A3) for path, text in machine.files().items() if text and "Ascend" in path]
-COMMANDS = st.sampled_from(["npu-smi info", "npu-smi info -m", "npu-smi info -t board -i 0", "npu-smi info -t health -i 0", ""]) | st.text(max_size=9)
+PRINTED = [
+    text
+    for machine in (machines.A2, machines.A3, machines.OLD_910)
+    for text in machine.answers().values()
+    if len(text) > 60
+]
+PRINTED += [
+    text
+    for machine in (machines.A2, machines.A3)
+    for path, text in machine.files().items()
+    if text and "Ascend" in path
+]
+COMMANDS = st.sampled_from(
+    [
+        "npu-smi info",
+        "npu-smi info -m",
+        "npu-smi info -t board -i 0",
+        "npu-smi info -t health -i 0",
+        "",
+    ]
+) | st.text(max_size=9)
 
 
 @st.composite
@@ -122,7 +183,14 @@ def damaged(draw):
     for _ in range(draw(st.integers(0, 5))):
         begin = draw(st.integers(0, len(text)))
         end = draw(st.integers(begin, min(len(text), begin + 200)))
-        text = text[:begin] + draw(st.sampled_from(["", text[begin:end] * 2, "|", "\n", "NA", "/ ", "9" * 30, "\x00"]) | st.text(max_size=5)) + text[end:]
+        text = (
+            text[:begin]
+            + draw(
+                st.sampled_from(["", text[begin:end] * 2, "|", "\n", "NA", "/ ", "9" * 30, "\x00"])
+                | st.text(max_size=5)
+            )
+            + text[end:]
+        )
     return text
 
 
@@ -131,14 +199,26 @@ def damaged(draw):
 def test_whatever_npu_smi_prints_is_read_and_no_number_is_made_up(text, command):
     reading = json.loads(json.dumps(read_npu_smi(text, command).asdict()))
     printed = set(re.findall(r"[0-9]+(?:\.[0-9]+)?", text))
-    rows = [*(reading.get("devices") or []), *(reading.get("processes") or []), *reading.get("map", []), *reading.get("non_compute", [])]
+    rows = [
+        *(reading.get("devices") or []),
+        *(reading.get("processes") or []),
+        *reading.get("map", []),
+        *reading.get("non_compute", []),
+    ]
     for row in rows:
         for value in row.values():
-            if isinstance(value, int | float): assert any(float(word) == abs(value) for word in printed), (value, text)
+            if isinstance(value, int | float):
+                assert any(float(word) == abs(value) for word in printed), (value, text)
 
 
 @many
-@given(text=damaged() | st.text(), path=st.sampled_from(["/a/driver/version.info", "version.cfg", "/etc/ascend_install.info", "x.ini", "", "/"]) | st.text())
+@given(
+    text=damaged() | st.text(),
+    path=st.sampled_from(
+        ["/a/driver/version.info", "version.cfg", "/etc/ascend_install.info", "x.ini", "", "/"]
+    )
+    | st.text(),
+)
 def test_whatever_a_version_file_holds_is_read(text, path):
     found = read_version_file(text, path)
     assert found.path == path and json.dumps(found.asdict())
@@ -146,7 +226,13 @@ def test_whatever_a_version_file_holds_is_read(text, path):
 
 
 @many
-@given(st.lists(st.text() | st.from_regex(r"[0-9]{1,3}(\.(rc|RC|b|sph)?[0-9]{1,3}){0,4}", fullmatch=True), min_size=3, max_size=3))
+@given(
+    st.lists(
+        st.text() | st.from_regex(r"[0-9]{1,3}(\.(rc|RC|b|sph)?[0-9]{1,3}){0,4}", fullmatch=True),
+        min_size=3,
+        max_size=3,
+    )
+)
 def test_versions_have_an_order(versions):
     one, two, three = sorted(versions, key=version_key)
     assert accepts([[one, three]], two)
@@ -154,22 +240,46 @@ def test_versions_have_an_order(versions):
 
 
 @many
-@given(before=st.binary(max_size=300), row=st.sampled_from(known()[0]), after=st.binary(max_size=300), text=st.text())
+@given(
+    before=st.binary(max_size=300),
+    row=st.sampled_from(known()[0]),
+    after=st.binary(max_size=300),
+    text=st.text(),
+)
 def test_a_failure_is_found_wherever_it_stands(before, row, after, text):
     before = before.replace(b"\x1b", b"").replace(b"\r", b"")
     found = diagnose(io.BytesIO(before + b"\n" + row.example.encode() + b"\n" + after))
     mine = next(each for each in found if each.id == row.id)
     assert mine.line <= before.count(b"\n") + 2 and mine.severity == row.severity
-    assert all(each.isprintable() for each in mine.text) and json.dumps([each.asdict() for each in found])
+    assert all(each.isprintable() for each in mine.text) and json.dumps(
+        [each.asdict() for each in found]
+    )
     decode(text)
 
 
 @many
-@given(keyed(["qwen_npu_record", "files", "commands", "variables", "denied", "groups", "python", "disk_bytes"]).map(json.dumps) | JSON.map(json.dumps) | st.text())
+@given(
+    keyed(
+        [
+            "qwen_npu_record",
+            "files",
+            "commands",
+            "variables",
+            "denied",
+            "groups",
+            "python",
+            "disk_bytes",
+        ]
+    ).map(json.dumps)
+    | JSON.map(json.dumps)
+    | st.text()
+)
 def test_a_damaged_record_of_a_machine_is_refused(tmp_path, text):
     (tmp_path / "machine.json").write_bytes(text.encode("utf8", "surrogatepass"))
-    try: read_machine_record(tmp_path / "machine.json")
-    except Problem as problem: assert problem.code == 2 and problem.fix
+    try:
+        read_machine_record(tmp_path / "machine.json")
+    except Problem as problem:
+        assert problem.code == 2 and problem.fix
 
 
 @many
@@ -181,7 +291,12 @@ def test_a_name_does_not_stay(before, name, after):
 @many
 @given(st.integers() | st.none(), st.text())
 def test_a_resolver_always_gets_one_of_four_words(code, said):
-    assert classify(code, said) in ("resolves", "does not exist", "does not fit", "index not reached")
+    assert classify(code, said) in (
+        "resolves",
+        "does not exist",
+        "does not fit",
+        "index not reached",
+    )
 
 
 @pytest.fixture(autouse=True)

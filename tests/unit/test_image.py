@@ -1,4 +1,5 @@
 "The engine that is an image, with a stand-in for docker: pulled, asked, served from, stopped, killed. Nothing here was run on an NPU."
+
 import io
 import json
 import os
@@ -35,61 +36,110 @@ def docker(tmp_path, private_home, monkeypatch):
     (state / "inside" / "torch.py").write_text(TORCH)
     (state / "inside" / "torch_npu.py").write_text("")
     program.parent.mkdir()
-    program.write_text(f"#!/bin/sh\nexec {sys.executable} {FAKE_DOCKER} \"$@\"\n")
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE_DOCKER} "$@"\n')
     program.chmod(0o755)
     monkeypatch.setenv("FAKE_DOCKER", str(state))
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     yield state
-    for record in (private_home / "servers").glob("*.json"): serve.stop(record.stem, grace=0)
+    for record in (private_home / "servers").glob("*.json"):
+        serve.stop(record.stem, grace=0)
 
 
-def machine(simulated=machines.A2): return read_machine(replace(simulated, docker=True, canns=(), nnal="").host())
+def machine(simulated=machines.A2):
+    return read_machine(replace(simulated, docker=True, canns=(), nnal="").host())
 
 
 def install(**changes) -> list[str]:
     events = []
-    run_plan(kernels.installation(replace(machine(), **changes), IMAGE), os.environ, lambda event: events.append(f"{event.kind} {event.name}") if event.kind in ("done", "skipped") else None)
+    run_plan(
+        kernels.installation(replace(machine(), **changes), IMAGE),
+        os.environ,
+        lambda event: (
+            events.append(f"{event.kind} {event.name}")
+            if event.kind in ("done", "skipped")
+            else None
+        ),
+    )
     return events
 
 
-def containers(docker) -> list[str]: return [each.name for each in docker.glob("containers/*")]
+def containers(docker) -> list[str]:
+    return [each.name for each in docker.glob("containers/*")]
 
 
 def test_it_is_pulled_once_and_computes(docker):
     assert install() == ["done image", "done interpreter", "done product on the chip"]
     assert install() == ["skipped image", "skipped interpreter", "skipped product on the chip"]
     assert containers(docker) == []
-    assert install(software=replace(machine().software, driver=replace(machine().software.driver, version="26.0.0"))) == ["skipped image", "skipped interpreter", "done product on the chip"]
+    assert install(
+        software=replace(
+            machine().software, driver=replace(machine().software.driver, version="26.0.0")
+        )
+    ) == ["skipped image", "skipped interpreter", "done product on the chip"]
 
 
-@pytest.mark.parametrize("simulated, name, devices", [(machines.A2, "cann-9.0-image", 8), (machines.A3, "cann-9.0-image", 16), (machines.A2, "cann-8.2-image", 8)])
+@pytest.mark.parametrize(
+    "simulated, name, devices",
+    [
+        (machines.A2, "cann-9.0-image", 8),
+        (machines.A3, "cann-9.0-image", 16),
+        (machines.A2, "cann-8.2-image", 8),
+    ],
+)
 def test_the_line_is_what_upstream_documents(docker, simulated, name, devices):
     "sgl-project/sglang, Ascend installation.mdx@b258740d; devmm_svm, dcmi and npu-smi: vllm-project/vllm-ascend."
     wanted = stacks()[name]
     run_plan(kernels.installation(machine(simulated), wanted), os.environ)
     last = json.loads((docker / "last.json").read_text())
-    assert last["image"] == wanted.images[machine(simulated).series] and last["program"] == "python3"
-    assert {"--privileged", "--network=host", "--ipc=host", "--shm-size=16g", "--rm"} <= set(last["given"])
-    assert last["given"]["--device"] == [*sorted(f"/dev/davinci{number}" for number in range(devices)), "/dev/davinci_manager", "/dev/devmm_svm", "/dev/hisi_hdc"]
-    assert {each.split(":")[0] for each in last["given"]["--volume"]} == {"/usr/local/Ascend/driver", "/usr/local/Ascend/firmware", "/usr/local/dcmi", "/etc/ascend_install.info"}
+    assert (
+        last["image"] == wanted.images[machine(simulated).series] and last["program"] == "python3"
+    )
+    assert {"--privileged", "--network=host", "--ipc=host", "--shm-size=16g", "--rm"} <= set(
+        last["given"]
+    )
+    assert last["given"]["--device"] == [
+        *sorted(f"/dev/davinci{number}" for number in range(devices)),
+        "/dev/davinci_manager",
+        "/dev/devmm_svm",
+        "/dev/hisi_hdc",
+    ]
+    assert {each.split(":")[0] for each in last["given"]["--volume"]} == {
+        "/usr/local/Ascend/driver",
+        "/usr/local/Ascend/firmware",
+        "/usr/local/dcmi",
+        "/etc/ascend_install.info",
+    }
     assert len(last["given"]["--group-add"]) == 1
 
 
 @pytest.fixture
 def started(docker, settings, monkeypatch):  # noqa: F811
     install()
-    return lambda **more: serve.start(replace(settings, **more), IMAGE, environment=dict(os.environ))
+    return lambda **more: serve.start(
+        replace(settings, **more), IMAGE, environment=dict(os.environ)
+    )
 
 
 def test_a_server_in_a_container(docker, started, private_home):
     server = started(api_key="one-of-ours")
-    assert server.ready and containers(docker) == [container_name("tested")] and key_of("tested") == "one-of-ours"
+    assert (
+        server.ready
+        and containers(docker) == [container_name("tested")]
+        and key_of("tested") == "one-of-ours"
+    )
     given = json.loads((docker / "last.json").read_text())
-    assert "one-of-ours" not in json.dumps(given) and "one-of-ours" not in Path(server.log).read_text()
+    assert (
+        "one-of-ours" not in json.dumps(given) and "one-of-ours" not in Path(server.log).read_text()
+    )
     for process in Path("/proc").glob("[0-9]*/cmdline"):
-        try: assert b"one-of-ours" not in process.read_bytes()
-        except OSError: continue  # it has ended
-    assert {each for each in given["given"]["--volume"] if each.endswith(":ro")} == {f"{server.model}:{server.model}:ro", f"{private_home}/servers:{private_home}/servers:ro"}
+        try:
+            assert b"one-of-ours" not in process.read_bytes()
+        except OSError:
+            continue  # it has ended
+    assert {each for each in given["given"]["--volume"] if each.endswith(":ro")} == {
+        f"{server.model}:{server.model}:ro",
+        f"{private_home}/servers:{private_home}/servers:ro",
+    }
     assert serve.stop("tested") and containers(docker) == []
 
 
@@ -106,7 +156,8 @@ def test_a_client_that_was_killed_leaves_nothing(docker, started):
 @pytest.mark.parametrize("fault, words", [("denied", "usermod -aG docker"), ("full", "disk")])
 def test_what_docker_refuses_is_explained(docker, fault, words):
     (docker / "fault").write_text(fault)
-    with pytest.raises(Problem, match="The step 'image' did not succeed") as problem: install()
+    with pytest.raises(Problem, match="The step 'image' did not succeed") as problem:
+        install()
     assert words in problem.value.fix and "goes on at this step" in problem.value.fix
     (docker / "fault").unlink()
     assert install()[0] == "done image"
@@ -114,26 +165,36 @@ def test_what_docker_refuses_is_explained(docker, fault, words):
 
 def test_without_docker_nothing_is_begun(private_home, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(Problem, match="not installed: docker"): install()
+    with pytest.raises(Problem, match="not installed: docker"):
+        install()
     assert not (private_home / "stacks").exists()
 
 
 @needs_shellcheck
 def test_the_interpreter_is_a_sound_shell_script(docker, tmp_path):
     install()
-    assert subprocess.run([SHELLCHECK, "--severity=warning", engine_python(IMAGE.name)]).returncode == 0
+    assert (
+        subprocess.run([SHELLCHECK, "--severity=warning", engine_python(IMAGE.name)]).returncode
+        == 0
+    )
 
 
 def test_up_from_first_to_last(docker, run, monkeypatch, tmp_path):
     "The whole walk on a simulated server that has driver and docker: the image is proposed, shown, asked for once, and answers."
     from qwen_npu_tut import walk
     from qwen_npu_tut.rehearsal.hub import small_model
+
     monkeypatch.setattr(walk, "read_machine", lambda host: machine())
     small_model(tmp_path / "模型")
     words = ("up", "--model", str(tmp_path / "模型"), "--port", "0")
     monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
     code, out, err = run(*words)
-    assert code == 130 and "stated by their sources" in out and "30 GB of free disk" in out and not list(docker.glob("images/*"))  # it asked, and was told no
+    assert (
+        code == 130
+        and "stated by their sources" in out
+        and "30 GB of free disk" in out
+        and not list(docker.glob("images/*"))
+    )  # it asked, and was told no
     code, out, err = run(*words, "--yes")
     assert code == 0, err
     assert "stack cann-9.0-image" in err + out and "echo: 你好！" in err + out

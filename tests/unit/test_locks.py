@@ -1,4 +1,5 @@
 "The locks of the CPU stack: hashes in each row, pip held to them, and the tool that asks for them."
+
 import os
 import shutil
 import subprocess
@@ -32,7 +33,7 @@ def test_every_row_has_hashes_and_pip_reads_them(file):
     assert list(pins) == sorted(pins) and len(pins) > 10
     assert [each.requirement.strip() for each in read] == [f"{name}=={pins[name]}" for name in pins]
     for row, each in zip(lock_rows(file).values(), read):
-        (kind, hashes), = each.options["hashes"].items()
+        ((kind, hashes),) = each.options["hashes"].items()
         assert kind == "sha256" and hashes and {len(one) for one in hashes} == {64}
         assert row.split()[1:] == [f"--hash=sha256:{one}" for one in hashes]
 
@@ -41,14 +42,22 @@ def test_the_architectures_have_the_same_packages():
     assert read_lock(LOCKS / "cpu-x86_64.txt") == read_lock(LOCKS / "cpu-aarch64.txt")
 
 
-@pytest.mark.parametrize("behind", [
-    "", " --hash=sha256:", f" --hash=md5:{ZEROS}", f" --hash=sha256:{ZEROS[1:]}",
-    f" --hash=sha256:{ZEROS} --hash=sha256:x", f" # --hash=sha256:{ZEROS}",
-])
+@pytest.mark.parametrize(
+    "behind",
+    [
+        "",
+        " --hash=sha256:",
+        f" --hash=md5:{ZEROS}",
+        f" --hash=sha256:{ZEROS[1:]}",
+        f" --hash=sha256:{ZEROS} --hash=sha256:x",
+        f" # --hash=sha256:{ZEROS}",
+    ],
+)
 def test_a_row_without_a_hash(tmp_path, behind):
     file = tmp_path / "lock.txt"
     file.write_text(f"one==1.0 \\\n    --hash=sha256:{ZEROS}\ntwo==2.0{behind}\n")
-    with pytest.raises(Problem, match="'two==2.0' in lock.txt has no SHA-256"): read_lock(file)
+    with pytest.raises(Problem, match="'two==2.0' in lock.txt has no SHA-256"):
+        read_lock(file)
 
 
 @pytest.fixture(scope="module")
@@ -64,20 +73,24 @@ def small(monkeypatch, tmp_path, private_home, environment):
     "Small wheels, locks of them, and no other index: gives the plan's steps but the plugin's."
     shutil.copytree(environment, stack_folder("cpu") / "env", symlinks=True)
     machine, wheels, folder = read_machine(Host()), tmp_path / "wheels", tmp_path / "locks"
-    for each in (wheels, folder): each.mkdir()
+    for each in (wheels, folder):
+        each.mkdir()
     rows = {}
     for name, version in {**TORCH, "one": "1.0", "two": "2.0", "nvidia-three": "3.0"}.items():
         digest = sha256(make_wheel(wheels, name, version))
         rows[name] = f"{name}=={version} --hash=sha256:{digest}\n"
     (folder / f"cpu-{machine.architecture}-cuda.txt").write_text(rows.pop("nvidia-three"))
     (folder / f"cpu-{machine.architecture}.txt").write_text("".join(rows.values()))
-    for module in (install, kernels): monkeypatch.setattr(module, "LOCKS", folder)
+    for module in (install, kernels):
+        monkeypatch.setattr(module, "LOCKS", folder)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
 
-    def steps(**given): return kernels.installation(machine, stacks()["cpu"], **given)[:3]
+    def steps(**given):
+        return kernels.installation(machine, stacks()["cpu"], **given)[:3]
+
     steps.wheels, steps.locks, steps.site = wheels, folder, site_packages(stacks()["cpu"], machine)
     return steps
 
@@ -101,7 +114,8 @@ def test_a_wheel_with_other_bytes_is_refused(small, monkeypatch, place):
     right = wheel.read_bytes()
     make_wheel(small.wheels, "two", "2.0", code="print('another build of the same version')")
     with index(small.wheels, hashes=True) as address:
-        if place == "index": monkeypatch.setenv("PIP_INDEX_URL", address)
+        if place == "index":
+            monkeypatch.setenv("PIP_INDEX_URL", address)
         steps = small(index="") if place == "index" else small(wheels=small.wheels)
         with pytest.raises(Problem, match="The step 'packages' did not") as refused:
             run_plan(steps, os.environ)
@@ -123,12 +137,14 @@ def test_torch_is_held_to_its_hashes_too(small, monkeypatch):
 
 def test_the_cpu_indexs_torch_has_no_hashes_and_all_others_have(small, monkeypatch):
     "Who tells pip to require hashes of everything is refused, and told what to do."
-    for name, version in TORCH.items(): make_wheel(small.wheels, name, f"{version}+cpu")
+    for name, version in TORCH.items():
+        make_wheel(small.wheels, name, f"{version}+cpu")
     steps = small(wheels=small.wheels)
     assert ["--require-hashes" in step.command for step in steps[1:]] == [False, True]
     assert "no hashes of them" in steps[1].reason
     monkeypatch.setenv("PIP_REQUIRE_HASHES", "1")
-    with pytest.raises(Problem) as refused: run_plan(steps, os.environ)
+    with pytest.raises(Problem) as refused:
+        run_plan(steps, os.environ)
     assert "PIP_REQUIRE_HASHES=0 qwen-npu install" in refused.value.fix
     monkeypatch.setenv("PIP_REQUIRE_HASHES", "0")
     run_plan(steps, os.environ)
@@ -149,19 +165,26 @@ def test_the_script_has_the_hashes_in_it(small, monkeypatch):
 
 
 FITTING = (
-    "cp311-cp311-manylinux_2_28_x86_64", "cp312-cp312-manylinux_2_17_x86_64.manylinux2014_x86_64",
-    "cp310-abi3-manylinux_2_39_x86_64", "py3-none-manylinux1_x86_64",
+    "cp311-cp311-manylinux_2_28_x86_64",
+    "cp312-cp312-manylinux_2_17_x86_64.manylinux2014_x86_64",
+    "cp310-abi3-manylinux_2_39_x86_64",
+    "py3-none-manylinux1_x86_64",
 )
 ANYWHERE = ("py3-none-any", "py2.py3-none-any")
 ELSEWHERE = (
-    "cp313-cp313-manylinux_2_28_x86_64", "cp313-abi3-manylinux_2_28_x86_64",
-    "pp311-pypy311_pp73-manylinux_2_28_x86_64", "cp311-cp311-musllinux_1_2_x86_64",
-    "cp311-cp311-win_amd64", "cp311-cp311-macosx_11_0_x86_64",
+    "cp313-cp313-manylinux_2_28_x86_64",
+    "cp313-abi3-manylinux_2_28_x86_64",
+    "pp311-pypy311_pp73-manylinux_2_28_x86_64",
+    "cp311-cp311-musllinux_1_2_x86_64",
+    "cp311-cp311-win_amd64",
+    "cp311-cp311-macosx_11_0_x86_64",
 )
 
 
 def test_the_tool_takes_each_wheel_that_fits_and_no_other(tmp_path):
-    def made(tags): return [sha256(make_wheel(tmp_path, "one", "1.0", tag)) for tag in tags]
+    def made(tags):
+        return [sha256(make_wheel(tmp_path, "one", "1.0", tag)) for tag in tags]
+
     fitting, anywhere, _ = made(FITTING), made(ANYWHERE), made(ELSEWHERE)
     make_wheel(tmp_path, "one", "1.0.1")
     two = sha256(make_wheel(tmp_path, "two", "2.0+cpu"))
@@ -174,10 +197,14 @@ def test_the_tool_takes_each_wheel_that_fits_and_no_other(tmp_path):
         assert lock == f"# why\n# it is so\n{one}\ntwo==2.0+cpu \\\n    --hash=sha256:{two}\n"
 
 
-@pytest.mark.parametrize("tag, fault, words", [
-    (FITTING[0], "", "one 1.0 has no wheel for Python 3.12 on x86_64"),
-    ("py3-none-any", "500", "did not answer for one"), ("py3-none-any", "page", "has no wheel"),
-])
+@pytest.mark.parametrize(
+    "tag, fault, words",
+    [
+        (FITTING[0], "", "one 1.0 has no wheel for Python 3.12 on x86_64"),
+        ("py3-none-any", "500", "did not answer for one"),
+        ("py3-none-any", "page", "has no wheel"),
+    ],
+)
 def test_the_tool_changes_nothing_without_answer(tmp_path, monkeypatch, capsys, tag, fault, words):
     make_wheel(tmp_path, "one", "1.0", tag)
     file = tmp_path / "cpu-x86_64.txt"

@@ -1,4 +1,5 @@
 "Twenty-nine simulated machines: what the check says of each, from the record and from a folder with programs in it."
+
 import json
 import time
 from dataclasses import replace
@@ -22,7 +23,11 @@ def judge(host, machine: Simulated):
 
 def levels(report, level: str) -> set[str]:
     "Findings of a level; that sources disagree about a version, and what is known against a release, is said of every machine that a set fits."
-    return {each.id for each in report.findings if each.level == level and not each.id.startswith(("disputed-", "advisory-"))}
+    return {
+        each.id
+        for each in report.findings
+        if each.level == level and not each.id.startswith(("disputed-", "advisory-"))
+    }
 
 
 @each_machine
@@ -48,15 +53,22 @@ def test_a_record_is_judged_alike(machine: Simulated, expected: Expected, tmp_pa
     here = judge(recorder, machine)
     (tmp_path / "machine.json").write_text(record_text(recorder, []), encoding="utf8")
     there = judge(read_record(tmp_path / "machine.json"), machine)
-    assert [(each.id, each.level) for each in there.findings] == [(each.id, each.level) for each in here.findings]
+    assert [(each.id, each.level) for each in there.findings] == [
+        (each.id, each.level) for each in here.findings
+    ]
 
 
-@pytest.mark.parametrize("name", ["a healthy A2", "a healthy A3", "busy cards", "container with everything", "first generation"])
+@pytest.mark.parametrize(
+    "name",
+    ["a healthy A2", "a healthy A3", "busy cards", "container with everything", "first generation"],
+)
 def test_a_folder_is_judged_as_its_record(name, tmp_path):
     machine, expected = MACHINES[name]
     report = judge(machine.lay_out(tmp_path), machine)
     assert report.stack == expected.stack
-    assert levels(report, "block") - {"python", "disk"} == set(expected.block)  # those two are this machine's
+    assert levels(report, "block") - {"python", "disk"} == set(
+        expected.block
+    )  # those two are this machine's
     assert report.machine.smi == read_machine(machine.host()).smi
 
 
@@ -71,7 +83,8 @@ def test_a_hung_npu_smi_ends_at_its_limit(tmp_path):
 def test_one_that_hangs_after_the_first_answer_ends_too(tmp_path):
     host = machines.A2.lay_out(tmp_path)
     for answer in (tmp_path / "answers/npu-smi").iterdir():
-        if answer.name != "answer_info": answer.write_text("hang")
+        if answer.name != "answer_info":
+            answer.write_text("hang")
     began = time.monotonic()
     smi = read_machine(host).smi
     assert time.monotonic() - began < patient(8)
@@ -79,7 +92,10 @@ def test_one_that_hangs_after_the_first_answer_ends_too(tmp_path):
 
 
 def test_the_shipped_records_are_what_the_builder_makes():
-    for name, text in machines.shipped().items(): assert (SHIPPED / name).read_text(encoding="utf8") == text, f"python tests/support/machines.py writes {name} anew"
+    for name, text in machines.shipped().items():
+        assert (SHIPPED / name).read_text(encoding="utf8") == text, (
+            f"python tests/support/machines.py writes {name} anew"
+        )
 
 
 def test_the_smallest_change_is_named():
@@ -94,11 +110,16 @@ def test_driver_and_docker_need_no_cann():
     report = judge(MACHINES["driver only, with docker"][0].host(), machines.A3)
     told = {each.id: each for each in report.findings}
     assert report.stack == "cann-8.2-image" and not report.blocked
-    assert "needs no more" in told["image"].what and "-a3" in told["image"].what and "cann" not in told
+    assert (
+        "needs no more" in told["image"].what and "-a3" in told["image"].what and "cann" not in told
+    )
 
 
 def test_an_image_needs_docker_and_a_host():
-    for machine, fix in ((machines.A2, "Install docker"), (replace(machines.A2, docker=True, container=True), "Leave the container")):
+    for machine, fix in (
+        (machines.A2, "Install docker"),
+        (replace(machines.A2, docker=True, container=True), "Leave the container"),
+    ):
         report = check(read_machine(machine.host()), stacks()["cann-9.0-image"])
         (image,) = [each for each in report.findings if each.id == "image"]
         assert image.level == "block" and fix in image.fix
@@ -107,14 +128,24 @@ def test_an_image_needs_docker_and_a_host():
 @pytest.mark.parametrize("name", [name for name, each in stacks().items() if each.needs_npu])
 def test_every_npu_stack_can_be_judged(name):
     "Also one that does not fit gives findings and no error."
-    for machine, _ in MACHINES.values(): assert json.loads(json.dumps(check(read_machine(machine.host()), stacks()[name]).asdict()))
+    for machine, _ in MACHINES.values():
+        assert json.loads(json.dumps(check(read_machine(machine.host()), stacks()[name]).asdict()))
 
 
 def test_secrets_stay_at_home(monkeypatch):
-    planted = {"http_proxy": "http://li:hunter2@10.9.8.7:3128", "LD_LIBRARY_PATH": "/home/li/Ascend/lib", "HF_ENDPOINT": "https://hub.corp.example", "MY_TOKEN": "hf_0123456789"}
+    planted = {
+        "http_proxy": "http://li:hunter2@10.9.8.7:3128",
+        "LD_LIBRARY_PATH": "/home/li/Ascend/lib",
+        "HF_ENDPOINT": "https://hub.corp.example",
+        "MY_TOKEN": "hf_0123456789",
+    }
     machine = replace(machines.A2, environment=planted)
     recorder = Recorder(machine.host())
     read_machine(recorder)
     text = record_text(recorder, ["li", "node-17"])
-    assert [word for word in ("hunter2", "10.9.8.7", "corp.example", "hf_0123", "/home/li", "033EFS1") if word in text] == []
+    assert [
+        word
+        for word in ("hunter2", "10.9.8.7", "corp.example", "hf_0123", "/home/li", "033EFS1")
+        if word in text
+    ] == []
     assert "hunter2" in str(recorder.environment())  # it was there to be found

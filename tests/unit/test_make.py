@@ -1,4 +1,5 @@
 "`make` finds a Python that fits, says what to do where there is none, and repairs what an interrupted run left."
+
 import os
 import re
 import shutil
@@ -14,7 +15,9 @@ from patience import patient
 ROOT = Path(__file__).resolve().parents[2]
 REAL = getattr(sys, "_base_executable", None) or sys.executable
 
-pytestmark = pytest.mark.skipif(os.name == "nt" or not shutil.which("make"), reason="needs make and a POSIX shell")
+pytestmark = pytest.mark.skipif(
+    os.name == "nt" or not shutil.which("make"), reason="needs make and a POSIX shell"
+)
 
 
 @pytest.fixture
@@ -22,9 +25,12 @@ def project(tmp_path):
     "A copy of what `make` needs, with a package that has no requirements: pip has nothing to download."
     copy = tmp_path / "project"
     shutil.copytree(ROOT / "tools", copy / "tools", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("Makefile", "pyproject.toml"): shutil.copy(ROOT / name, copy)
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, copy)
     (copy / "settings.ini").write_text("[DEFAULT]\nlib_name = nothing\n")
-    (copy / "setup.py").write_text('from setuptools import setup\nsetup(name="nothing", version="1", packages=[], extras_require={"dev": []})\n')
+    (copy / "setup.py").write_text(
+        'from setuptools import setup\nsetup(name="nothing", version="1", packages=[], extras_require={"dev": []})\n'
+    )
     return copy
 
 
@@ -33,7 +39,20 @@ def tools_path(tmp_path):
     "A PATH with the shell's tools and no Python."
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name in ("sh", "make", "uname", "dirname", "sed", "expand", "id", "rm", "find", "echo", "env", "cat"):
+    for name in (
+        "sh",
+        "make",
+        "uname",
+        "dirname",
+        "sed",
+        "expand",
+        "id",
+        "rm",
+        "find",
+        "echo",
+        "env",
+        "cat",
+    ):
         (folder / name).symlink_to(shutil.which(name))
     return folder
 
@@ -46,7 +65,13 @@ def python(folder: Path, name: str, body: str):
 
 def make(project: Path, path: Path, *arguments: str) -> subprocess.CompletedProcess:
     "make with a PATH of its own."
-    return subprocess.run(["make", *arguments], cwd=project, env={"PATH": str(path), "HOME": str(project)}, capture_output=True, text=True)
+    return subprocess.run(
+        ["make", *arguments],
+        cwd=project,
+        env={"PATH": str(path), "HOME": str(project)},
+        capture_output=True,
+        text=True,
+    )
 
 
 def environment(project: Path, part: str = "package") -> list[str]:
@@ -57,18 +82,27 @@ def environment(project: Path, part: str = "package") -> list[str]:
 def test_no_python_at_all(project, tools_path):
     done = make(project, tools_path, "up")
     assert done.returncode != 0
-    assert "Python 3.11 or 3.12 is needed" in done.stderr and "uv python install 3.12" in done.stderr
+    assert (
+        "Python 3.11 or 3.12 is needed" in done.stderr and "uv python install 3.12" in done.stderr
+    )
     assert "Traceback" not in done.stderr and not (project / ".venv").exists()
 
 
 def test_shims_that_only_print_an_error(project, tools_path):
-    for name in ("python3.12", "python3.11", "python3"): python(tools_path, name, f'echo "pyenv: {name}: command not found" >&2; exit 127')
+    for name in ("python3.12", "python3.11", "python3"):
+        python(tools_path, name, f'echo "pyenv: {name}: command not found" >&2; exit 127')
     done = make(project, tools_path, "up")
-    assert done.returncode != 0 and "Python 3.11 or 3.12 is needed" in done.stderr and "pyenv" not in done.stderr
+    assert (
+        done.returncode != 0
+        and "Python 3.11 or 3.12 is needed" in done.stderr
+        and "pyenv" not in done.stderr
+    )
 
 
 def test_another_python_only(project, tools_path):
-    python(tools_path, "python3", "exit 1")  # what the question for the version answers on 3.9 or 3.13
+    python(
+        tools_path, "python3", "exit 1"
+    )  # what the question for the version answers on 3.9 or 3.13
     done = make(project, tools_path, "up")
     assert done.returncode != 0 and "Python 3.11 or 3.12 is needed" in done.stderr
 
@@ -79,7 +113,9 @@ def test_the_named_python_does_not_fit(project, tools_path):
 
 
 def test_python_without_venv(project, tools_path):
-    python(tools_path, "python3", f'case "$2" in *ensurepip*) exit 1 ;; *) exec {REAL} "$@" ;; esac')
+    python(
+        tools_path, "python3", f'case "$2" in *ensurepip*) exit 1 ;; *) exec {REAL} "$@" ;; esac'
+    )
     done = make(project, tools_path, "up")
     version = "%d.%d" % sys.version_info[:2]
     assert done.returncode != 0 and f"apt-get install python{version}-venv" in done.stderr
@@ -87,20 +123,32 @@ def test_python_without_venv(project, tools_path):
 
 def test_help_needs_no_python(project, tools_path):
     done = make(project, tools_path)
-    assert done.returncode == 0 and re.search(r"make up +\S", done.stdout) and "make test" in done.stdout
+    assert (
+        done.returncode == 0
+        and re.search(r"make up +\S", done.stdout)
+        and "make test" in done.stdout
+    )
 
 
 def test_killed_then_made_by_two_at_once(project):
-    killed = subprocess.Popen(environment(project), stdout=subprocess.DEVNULL, start_new_session=True)
+    killed = subprocess.Popen(
+        environment(project), stdout=subprocess.DEVNULL, start_new_session=True
+    )
     deadline = time.monotonic() + patient(60)
-    while not (project / ".venv/.making").exists() and time.monotonic() < deadline: time.sleep(.02)
+    while not (project / ".venv/.making").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     assert not (project / ".venv/.package").exists(), "nothing half-made may be taken for whole"
-    both = [subprocess.Popen(environment(project), stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    both = [
+        subprocess.Popen(environment(project), stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
     said = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert sum("made anew" in text for text in said) == 1 and sum("is ready" in text for text in said) == 1
+    assert (
+        sum("made anew" in text for text in said) == 1
+        and sum("is ready" in text for text in said) == 1
+    )
     again = subprocess.run(environment(project), capture_output=True, text=True)
     assert (again.returncode, again.stdout) == (0, ""), "what is whole is left alone"
     assert subprocess.run([project / ".venv/bin/python", "-c", "import pip"]).returncode == 0
@@ -132,9 +180,16 @@ def test_ctrl_c_reaches_what_the_tests_start_in_the_background():
 
 def test_ctrl_c_ends_the_stages_in_the_background():
     "The stage ends by the signal itself; it would be killed only ten seconds later."
-    with subprocess.Popen([*IN_BACKGROUND, "-c", STAGES, ASLEEP], cwd=ROOT / "tools", text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as stages:
+    with subprocess.Popen(
+        [*IN_BACKGROUND, "-c", STAGES, ASLEEP],
+        cwd=ROOT / "tools",
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as stages:
         assert "asleep\n" in stages.stdout
         stages.send_signal(signal.SIGINT)
-        try: assert (stages.wait(8), stages.stderr.read()) == (130, "\nStopped.\n")
-        finally: stages.kill()
+        try:
+            assert (stages.wait(8), stages.stderr.read()) == (130, "\nStopped.\n")
+        finally:
+            stages.kill()

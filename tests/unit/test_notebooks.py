@@ -1,4 +1,5 @@
 "The rules that keep the chapters readable and runnable."
+
 import ast
 import json
 import re
@@ -12,27 +13,40 @@ ROOT = Path(__file__).resolve().parents[2]
 NBS = ROOT / "nbs"
 NOTEBOOKS = sorted(path for path in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
 CHAPTERS = sorted(NBS.glob("0*.ipynb"))
-MODULES = sorted(path for path in (ROOT / "qwen_npu_tut").glob("*.py") if not path.name.startswith("_"))
+MODULES = sorted(
+    path for path in (ROOT / "qwen_npu_tut").glob("*.py") if not path.name.startswith("_")
+)
 CELL_LINES, MODULE_LINES = 30, 280  # of a module: beyond that it is asked whether it is one room
 
-each_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.relative_to(NBS).as_posix())
+each_notebook = pytest.mark.parametrize(
+    "notebook", NOTEBOOKS, ids=lambda path: path.relative_to(NBS).as_posix()
+)
 
 
 def cells(notebook: Path, kind: str) -> list[tuple[int, str, dict]]:
     "Number, source and cell of all cells of a kind."
     found = json.loads(notebook.read_text(encoding="utf8"))["cells"]
-    return [(number, "".join(cell["source"]), cell) for number, cell in enumerate(found) if cell["cell_type"] == kind]
+    return [
+        (number, "".join(cell["source"]), cell)
+        for number, cell in enumerate(found)
+        if cell["cell_type"] == kind
+    ]
 
 
 def python_of(source: str) -> str:
     "A cell's Python, without nbdev's directives and IPython's magics; a cell of another language is empty."
-    if re.search(r"^%%", source, re.M): return ""
+    if re.search(r"^%%", source, re.M):
+        return ""
     return "\n".join("" if re.match(r"\s*[%!]|#\|", line) else line for line in source.splitlines())
 
 
 @each_notebook
 def test_cells_are_short(notebook):
-    long = {number: len(source.splitlines()) for number, source, _ in cells(notebook, "code") if len(source.splitlines()) > CELL_LINES}
+    long = {
+        number: len(source.splitlines())
+        for number, source, _ in cells(notebook, "code")
+        if len(source.splitlines()) > CELL_LINES
+    }
     assert not long, f"cells with more than {CELL_LINES} lines: {long}"
 
 
@@ -42,27 +56,41 @@ def test_imports_stand_alone(notebook):
     mixed = []
     for number, source, _ in cells(notebook, "code"):
         body = ast.parse(python_of(source)).body
-        imports = [statement for statement in body if isinstance(statement, ast.Import | ast.ImportFrom)]
-        if imports and len(imports) < len(body): mixed.append(number)
+        imports = [
+            statement for statement in body if isinstance(statement, ast.Import | ast.ImportFrom)
+        ]
+        if imports and len(imports) < len(body):
+            mixed.append(number)
     assert not mixed, f"cells with imports and other code: {mixed}"
 
 
 @each_notebook
 def test_no_shell_escapes(notebook):
     "A cell with `!command` passes even when the command fails."
-    found = [number for number, source, _ in cells(notebook, "code") if re.search(r"^\s*!|=\s*!", source, re.M)]
+    found = [
+        number
+        for number, source, _ in cells(notebook, "code")
+        if re.search(r"^\s*!|=\s*!", source, re.M)
+    ]
     assert not found, f"cells with '!': {found}"
 
 
 @each_notebook
 def test_no_errors_are_saved(notebook):
-    found = [number for number, _, cell in cells(notebook, "code") if any(output["output_type"] == "error" for output in cell["outputs"])]
+    found = [
+        number
+        for number, _, cell in cells(notebook, "code")
+        if any(output["output_type"] == "error" for output in cell["outputs"])
+    ]
     assert not found, f"cells that saved an error: {found}"
 
 
 @each_notebook
 def test_nothing_private_is_saved(notebook):
-    found = {number: leaks(json.dumps(cell["outputs"], ensure_ascii=False)) for number, _, cell in cells(notebook, "code")}
+    found = {
+        number: leaks(json.dumps(cell["outputs"], ensure_ascii=False))
+        for number, _, cell in cells(notebook, "code")
+    }
     found = {number: words for number, words in found.items() if words}
     assert not found, f"outputs that give a machine away: {found}"
 
@@ -70,8 +98,16 @@ def test_nothing_private_is_saved(notebook):
 @each_notebook
 def test_npu_outputs_say_where_they_come_from(notebook):
     "A cell that needs an NPU has either no output or one that was recorded; the text behind it says which, and `tools/npu.py --fill` writes that text."
-    npu = {number: bool(cell["outputs"]) for number, source, cell in cells(notebook, "code") if re.match(r"#\|\s*npu\b", source)}
-    told = {number - 1: source.startswith("*Recorded on ") for number, source, _ in cells(notebook, "markdown") if source.startswith(("*Not recorded yet", "*Recorded on "))}
+    npu = {
+        number: bool(cell["outputs"])
+        for number, source, cell in cells(notebook, "code")
+        if re.match(r"#\|\s*npu\b", source)
+    }
+    told = {
+        number - 1: source.startswith("*Recorded on ")
+        for number, source, _ in cells(notebook, "markdown")
+        if source.startswith(("*Not recorded yet", "*Recorded on "))
+    }
     assert told == npu
 
 
@@ -79,34 +115,49 @@ def test_npu_outputs_say_where_they_come_from(notebook):
 def test_opening(notebook):
     "nbdev makes front matter of the title cell and drops what else is in it."
     title = cells(notebook, "markdown")[0][1].strip().splitlines()
-    assert title[0].startswith("# ") and title[-1].startswith("> "), "the first cell is '# title' and '> one line'"
-    assert [line for line in title[1:-1] if line.strip()] == [], "prose in the title cell never reaches the page: give it a cell of its own"
+    assert title[0].startswith("# ") and title[-1].startswith("> "), (
+        "the first cell is '# title' and '> one line'"
+    )
+    assert [line for line in title[1:-1] if line.strip()] == [], (
+        "prose in the title cell never reaches the page: give it a cell of its own"
+    )
 
 
-@pytest.mark.parametrize("chapter, following", list(zip(CHAPTERS, CHAPTERS[1:])), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "chapter, following", list(zip(CHAPTERS, CHAPTERS[1:])), ids=lambda path: path.stem
+)
 def test_chapters_lead_on(chapter, following):
     text = cells(chapter, "markdown")[-1][1]
-    assert f"]({following.name}" in text, f"the last text of {chapter.name} links to {following.name}"
+    assert f"]({following.name}" in text, (
+        f"the last text of {chapter.name} links to {following.name}"
+    )
 
 
 def test_sidebar_lists_every_notebook():
-    sidebar = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf8"))["website"]["sidebar"]["contents"]
+    sidebar = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf8"))["website"][
+        "sidebar"
+    ]["contents"]
 
     def listed(items):
         for item in items:
-            if isinstance(item, str): yield item
-            elif "href" in item: yield item["href"]
+            if isinstance(item, str):
+                yield item
+            elif "href" in item:
+                yield item["href"]
             yield from listed(item.get("contents", []) if isinstance(item, dict) else [])
 
     found = list(listed(sidebar))
     assert sorted(found) == sorted(path.relative_to(NBS).as_posix() for path in NOTEBOOKS)
     assert found[:2] == ["index.ipynb", "index.zh.ipynb"]
-    assert found[2:2 + len(CHAPTERS)] == [path.name for path in CHAPTERS]
+    assert found[2 : 2 + len(CHAPTERS)] == [path.name for path in CHAPTERS]
 
 
 def exported_lines(module: Path) -> int:
     "Lines that a notebook exported: neither blank nor nbdev's own remarks."
-    return sum(bool(line.strip()) and not line.startswith(("# %%", "# AUTOGENERATED")) for line in module.read_text(encoding="utf8").splitlines())
+    return sum(
+        bool(line.strip()) and not line.startswith(("# %%", "# AUTOGENERATED"))
+        for line in module.read_text(encoding="utf8").splitlines()
+    )
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.stem)
@@ -117,10 +168,13 @@ def test_modules_are_small(module):
 def test_size_of_the_whole(record_property, capsys):
     total = sum(map(exported_lines, MODULES))
     record_property("exported_lines", total)
-    with capsys.disabled(): print(f"[{total} exported lines in {len(MODULES)} modules] ", end="")
+    with capsys.disabled():
+        print(f"[{total} exported lines in {len(MODULES)} modules] ", end="")
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.zh.md", "CHANGELOG.md", "tools/environment.py"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "README.zh.md", "CHANGELOG.md", "tools/environment.py"]
+)
 def test_no_figure_is_left_open(name):
     found = set(re.findall(r"@@\w+@@", (ROOT / name).read_text(encoding="utf8")))
     assert not found, f"still to be measured: {sorted(found)}"

@@ -1,4 +1,5 @@
 "A plan that is killed, doubled and lied to: it finishes on the next call, and nothing half-done passes for whole."
+
 import os
 import signal
 import subprocess
@@ -27,7 +28,11 @@ RUN = """
 
 def runner(result: Path, seconds: float) -> subprocess.Popen:
     "A process that runs a plan of one step, which takes some seconds."
-    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(RUN), str(result), str(seconds), WORK], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(RUN), str(result), str(seconds), WORK],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def wait_for(process: subprocess.Popen, word: str) -> str:
@@ -42,7 +47,8 @@ def test_killed_between_two_instructions_and_finished_by_the_next_run(private_ho
     first.send_signal(signal.SIGKILL)
     first.wait()
     assert not (tmp_path / "result").exists()
-    for child in children: child.kill()  # what the killed run left at work would take its minute; that it is waited for is tested below
+    for child in children:
+        child.kill()  # what the killed run left at work would take its minute; that it is waited for is tested below
     second = runner(tmp_path / "result", 0)
     assert second.wait(patient(30)) == 0 and (tmp_path / "result").read_text() == "done"
 
@@ -54,7 +60,9 @@ def test_a_step_that_outlives_its_killed_run_is_waited_for(private_home, tmp_pat
     first.wait()
     second = runner(tmp_path / "result", 0)
     said = second.communicate(timeout=patient(30))[0]
-    assert "waiting" in said and "skipped" in said, said  # the orphan did the work, nobody did it twice
+    assert "waiting" in said and "skipped" in said, (
+        said
+    )  # the orphan did the work, nobody did it twice
 
 
 def test_two_at_once_do_the_work_once(private_home, tmp_path):
@@ -77,7 +85,18 @@ def test_packages_of_an_interrupted_pip_are_cleared_away(private_home, tmp_path)
     "A wheel installed by the real pip, then robbed of its RECORD as a kill does; the next run installs it again."
     wheel = make_wheel(tmp_path, "sample", "1.0")
     site = tmp_path / "site"
-    command = (sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", str(site), str(wheel))
+    command = (
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(site),
+        str(wheel),
+    )
     step = Step("packages", "a test", command, PackagesProof(site, {"sample": "1.0"}))
     run_plan([step], os.environ)
     assert step.proof.gap() == ""
@@ -90,12 +109,18 @@ def test_packages_of_an_interrupted_pip_are_cleared_away(private_home, tmp_path)
 def make_wheel(folder: Path, name: str, version: str) -> Path:
     "A wheel of one module, made by hand."
     import zipfile
+
     file = folder / f"{name}-{version}-py3-none-any.whl"
     about = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(file, "w") as wheel:
         wheel.writestr(f"{name}.py", "")
-        wheel.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(
+            f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+        wheel.writestr(
+            f"{about}/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
         wheel.writestr(f"{about}/RECORD", "")
     return file
 
@@ -104,14 +129,25 @@ def test_a_home_that_cannot_be_written(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("QWEN_NPU_HOME", str(tmp_path / "file" / "home"))
     step = Step("any", "a test", (sys.executable, "-c", ""), FileProof(tmp_path / "never"))
-    with pytest.raises(Problem, match="Nothing can be written below"): run_plan([step], os.environ)
+    with pytest.raises(Problem, match="Nothing can be written below"):
+        run_plan([step], os.environ)
 
 
 def test_a_failed_step_names_its_log_and_its_last_lines(private_home, tmp_path):
     events: list[Event] = []
-    step = Step("broken build", "a test", (sys.executable, "-c", "print('error: no compiler'); raise SystemExit(2)"), FileProof(tmp_path / "never"))
-    with pytest.raises(Problem) as raised: run_plan([step], os.environ, events.append)
-    assert "exit code 2" in raised.value.what and "error: no compiler" in raised.value.fix and "install-broken-build.log" in raised.value.fix
+    step = Step(
+        "broken build",
+        "a test",
+        (sys.executable, "-c", "print('error: no compiler'); raise SystemExit(2)"),
+        FileProof(tmp_path / "never"),
+    )
+    with pytest.raises(Problem) as raised:
+        run_plan([step], os.environ, events.append)
+    assert (
+        "exit code 2" in raised.value.what
+        and "error: no compiler" in raised.value.fix
+        and "install-broken-build.log" in raised.value.fix
+    )
     assert events[-1].kind == "failed"
 
 
@@ -119,13 +155,31 @@ def test_a_failed_step_names_its_log_and_its_last_lines(private_home, tmp_path):
 def test_a_lock_has_exact_versions_only(tmp_path, line):
     hashes = f"--hash=sha256:{'0' * 64}"
     (tmp_path / "lock.txt").write_text(f"# made by hand\nnumpy==2.0 {hashes}\n{line} {hashes}\n")
-    with pytest.raises(Problem, match="no exact version"): read_lock(tmp_path / "lock.txt")
+    with pytest.raises(Problem, match="no exact version"):
+        read_lock(tmp_path / "lock.txt")
 
 
 def test_a_failed_step_names_its_known_cause(private_home, tmp_path):
     "And not the one of an earlier run, which stands in the same log."
-    def failing(said: str) -> Step: return Step("work", "to fail", (sys.executable, "-c", f"print({said!r}); raise SystemExit(1)"), FileProof(tmp_path / "never"))
-    with pytest.raises(Problem) as first: run_plan([failing("ImportError: libatb.so: cannot open shared object file: No such file or directory")], os.environ)
+
+    def failing(said: str) -> Step:
+        return Step(
+            "work",
+            "to fail",
+            (sys.executable, "-c", f"print({said!r}); raise SystemExit(1)"),
+            FileProof(tmp_path / "never"),
+        )
+
+    with pytest.raises(Problem) as first:
+        run_plan(
+            [
+                failing(
+                    "ImportError: libatb.so: cannot open shared object file: No such file or directory"
+                )
+            ],
+            os.environ,
+        )
     assert "NNAL" in first.value.fix and "Its last lines:" in first.value.fix
-    with pytest.raises(Problem) as second: run_plan([failing("something that nobody knows")], os.environ)
+    with pytest.raises(Problem) as second:
+        run_plan([failing("something that nobody knows")], os.environ)
     assert "NNAL" not in second.value.fix and "something that nobody knows" in second.value.fix

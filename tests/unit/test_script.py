@@ -1,4 +1,5 @@
 "A plan as a bash script: clean by shellcheck, and it does what the plan does."
+
 import os
 import shutil
 import subprocess
@@ -14,35 +15,79 @@ from qwen_npu_tut.engine.plan import FileProof, Step, run_plan
 from qwen_npu_tut.engine.plan import script_text
 from qwen_npu_tut.engine.stacks import stacks
 
-SHELLCHECK = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-needs_shellcheck = pytest.mark.skipif(not SHELLCHECK, reason="shellcheck is not here: the dev extra brings it on x86_64 Linux only")
+SHELLCHECK = shutil.which(
+    "shellcheck", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+)
+needs_shellcheck = pytest.mark.skipif(
+    not SHELLCHECK, reason="shellcheck is not here: the dev extra brings it on x86_64 Linux only"
+)
 CANN = {"ASCEND_HOME_PATH": "/usr/local/Ascend/a b", "LD_LIBRARY_PATH": "/cann/lib64"}
 
 
 @needs_shellcheck
-@pytest.mark.parametrize("series, name", [("A2", "cann-8.2"), ("A3", "cann-8.5"), ("A2", "cann-9.0"), ("", "cpu")])
+@pytest.mark.parametrize(
+    "series, name", [("A2", "cann-8.2"), ("A3", "cann-8.5"), ("A2", "cann-9.0"), ("", "cpu")]
+)
 def test_shellcheck_has_nothing_to_say(series, name, monkeypatch, tmp_path):
     monkeypatch.setenv("QWEN_NPU_HOME", str(tmp_path / "a home 昇腾 'quoted' $HOME"))
     monkeypatch.setattr(kernels, "cann_environment", lambda wanted: CANN)
-    machine = read_machine((machines.A3 if series == "A3" else machines.A2 if series else machines.MACHINES["none"][0]).host())
-    text = script_text(kernels.installation(machine, stacks()[name], ""), f"The engine of the stack {name}")
+    machine = read_machine(
+        (
+            machines.A3
+            if series == "A3"
+            else machines.A2
+            if series
+            else machines.MACHINES["none"][0]
+        ).host()
+    )
+    text = script_text(
+        kernels.installation(machine, stacks()[name], ""), f"The engine of the stack {name}"
+    )
     (tmp_path / "plan.sh").write_text(text)
-    checked = subprocess.run([SHELLCHECK, str(tmp_path / "plan.sh")], capture_output=True, text=True)
+    checked = subprocess.run(
+        [SHELLCHECK, str(tmp_path / "plan.sh")], capture_output=True, text=True
+    )
     assert checked.returncode == 0, checked.stdout
     assert text.count("# The guide: ") >= 3 and "set -euo pipefail" in text
 
 
 def test_nothing_of_a_user_is_taken_for_shell(tmp_path):
     evil = tmp_path / "$(touch pwned); `touch pwned` 'x' \"y\""
-    steps = [Step("a $(touch pwned) name\nand `more`", "why; touch pwned\n touch pwned", ("mkdir", "-p", str(evil)), FileProof(evil / "file")),]
-    subprocess.run(["bash", "-c", script_text(steps, "title\ntouch pwned")], cwd=tmp_path, capture_output=True)
+    steps = [
+        Step(
+            "a $(touch pwned) name\nand `more`",
+            "why; touch pwned\n touch pwned",
+            ("mkdir", "-p", str(evil)),
+            FileProof(evil / "file"),
+        ),
+    ]
+    subprocess.run(
+        ["bash", "-c", script_text(steps, "title\ntouch pwned")], cwd=tmp_path, capture_output=True
+    )
     assert evil.is_dir() and not (tmp_path / "pwned").exists()
 
 
 def test_the_script_and_the_plan_take_each_others_place(private_home, tmp_path):
-    def steps(): return [Step(name, "A file.", (sys.executable, "-c", "import sys; open(sys.argv[1], 'w').write('done')", str(tmp_path / name)), FileProof(tmp_path / name, "done")) for name in ("one", "two")]
+    def steps():
+        return [
+            Step(
+                name,
+                "A file.",
+                (
+                    sys.executable,
+                    "-c",
+                    "import sys; open(sys.argv[1], 'w').write('done')",
+                    str(tmp_path / name),
+                ),
+                FileProof(tmp_path / name, "done"),
+            )
+            for name in ("one", "two")
+        ]
+
     run_plan(steps()[:1], os.environ)
-    done = subprocess.run(["bash", "-c", script_text(steps(), "Two files.")], capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", "-c", script_text(steps(), "Two files.")], capture_output=True, text=True
+    )
     assert done.returncode == 0 and done.stdout.splitlines() == ["one: done", "two: to do"]
     events = []
     run_plan(steps(), os.environ, lambda event: events.append(event.kind))
@@ -55,5 +100,7 @@ def test_no_key_of_ours_stands_in_a_plan(monkeypatch):
     monkeypatch.setattr(kernels, "cann_environment", lambda wanted: {**os.environ, **CANN})
     steps = kernels.installation(read_machine(machines.A2.host()), stacks()["cann-8.2"], "")
     assert any("hunter2" in step.environment.values() for step in steps)  # it is there to be found
-    assert "hunter2" not in script_text(steps, "") and "hunter2" not in str([step.asdict() for step in steps])
+    assert "hunter2" not in script_text(steps, "") and "hunter2" not in str(
+        [step.asdict() for step in steps]
+    )
     assert "/cann/lib64" in script_text(steps, "")

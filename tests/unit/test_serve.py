@@ -1,4 +1,5 @@
 "Starting, waiting and stopping, with a stand-in for the engine: see fake_engine.py."
+
 import json
 import os
 import shutil
@@ -29,10 +30,13 @@ CPU = stacks()["cpu"]
 def engine(tmp_path, private_home):
     "An interpreter that is the stand-in; whatever it has started is ended afterwards, by its own record or pid."
     file = tmp_path / "python"
-    file.write_text(f"#!{sys.executable}\nimport runpy\nrunpy.run_path({str(FAKE)!r}, run_name='__main__')\n")
+    file.write_text(
+        f"#!{sys.executable}\nimport runpy\nrunpy.run_path({str(FAKE)!r}, run_name='__main__')\n"
+    )
     file.chmod(0o755)
     yield file
-    for record in (private_home / "servers").glob("*.json"): serve.stop(record.stem, grace=0)
+    for record in (private_home / "servers").glob("*.json"):
+        serve.stop(record.stem, grace=0)
 
 
 @pytest.fixture
@@ -43,7 +47,9 @@ def settings(tmp_path, monkeypatch):
     (folder / "config.json").write_text("{}")
 
     class Whole:
-        def or_problem(self): return self
+        def or_problem(self):
+            return self
+
     Whole.folder = folder
     monkeypatch.setattr(serve, "proved", lambda path: Whole())
     return Settings(model=str(folder), port=0, server="tested")
@@ -51,7 +57,9 @@ def settings(tmp_path, monkeypatch):
 
 def start(settings, engine, **faults):
     "Start with the stand-in misbehaving as told."
-    return serve.start(settings, CPU, environment={**os.environ, "FAKE_ENGINE": json.dumps(faults)}, python=engine)
+    return serve.start(
+        settings, CPU, environment={**os.environ, "FAKE_ENGINE": json.dumps(faults)}, python=engine
+    )
 
 
 def launch_only(settings, engine, **faults):
@@ -65,9 +73,21 @@ def launch_only(settings, engine, **faults):
 def test_start_and_stop(settings, engine, private_home):
     events = []
     server = serve.start(settings, CPU, environment=os.environ, tell=events.append, python=engine)
-    assert [event.name for event in events if event.kind == "done"] == ["imports", "weights", "KV cache", "warm-up", "first token"]
+    assert [event.name for event in events if event.kind == "done"] == [
+        "imports",
+        "weights",
+        "KV cache",
+        "warm-up",
+        "first token",
+    ]
     assert len(session_of(server.pid, server.born)) == 3
-    assert serve.status("tested") == {"state": "running", "url": server.url, "pid": server.pid, "model": "model", "log": server.log}
+    assert serve.status("tested") == {
+        "state": "running",
+        "url": server.url,
+        "pid": server.pid,
+        "model": "model",
+        "log": server.log,
+    }
     assert oct(serve._file("tested").stat().st_mode & 0o777) == "0o600"
     assert os.getsid(server.pid) == server.pid != os.getsid(0)
     assert serve.stop("tested") is True
@@ -81,8 +101,12 @@ def test_twice_is_the_same_server(settings, engine):
     port = int(first.url.rpartition(":")[2])
     assert start(settings, engine) == first
     assert start(replace(settings, port=port), engine) == first
-    with pytest.raises(Problem, match="other settings: --context-length is not set there and 512 here"): start(replace(settings, context_length=512), engine)
-    with pytest.raises(Problem, match="already runs with other settings"): start(replace(settings, served_name="other"), engine)
+    with pytest.raises(
+        Problem, match="other settings: --context-length is not set there and 512 here"
+    ):
+        start(replace(settings, context_length=512), engine)
+    with pytest.raises(Problem, match="already runs with other settings"):
+        start(replace(settings, served_name="other"), engine)
     assert first.alive
 
 
@@ -120,8 +144,14 @@ print(serve.start(Settings(model=str(model), port=0, server="tested"), stacks()[
 
 def start_elsewhere(settings, engine, **faults):
     "A start in a process of its own."
-    return subprocess.Popen([sys.executable, "-c", START, settings.model, str(engine)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                            env={**os.environ, "FAKE_ENGINE": json.dumps(faults)}, start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", START, settings.model, str(engine)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "FAKE_ENGINE": json.dumps(faults)},
+        start_new_session=True,
+    )
 
 
 def until(question, seconds=10.0):
@@ -135,11 +165,13 @@ def until(question, seconds=10.0):
 def test_model_removed_while_it_serves(settings, engine, monkeypatch):
     "What is loaded goes on answering; the next start says what is missing."
     from qwen_npu_tut.model.folder import proved
+
     server = start(settings, engine)
     shutil.rmtree(settings.model)
     assert serve.status("tested")["state"] == "running"
     monkeypatch.setattr(serve, "proved", proved)
-    with pytest.raises(Problem, match="neither a folder nor|There is no folder"): start(settings, engine)
+    with pytest.raises(Problem, match="neither a folder nor|There is no folder"):
+        start(settings, engine)
     assert server.alive
 
 
@@ -160,24 +192,37 @@ def test_two_at_the_same_instant(settings, engine):
 def test_port_taken(settings, engine):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(Problem) as problem: start(replace(settings, port=port), engine)
-    assert f"Port {port} is taken by process {os.getpid()} (" in problem.value.what and "--port 0" in problem.value.fix
+        with pytest.raises(Problem) as problem:
+            start(replace(settings, port=port), engine)
+    assert (
+        f"Port {port} is taken by process {os.getpid()} (" in problem.value.what
+        and "--port 0" in problem.value.fix
+    )
     assert not serve._file("tested").exists()
 
 
 def test_port_promised_to_a_server_that_still_loads(settings, engine):
     loading = launch_only(settings, engine, hang="weights")
     port = int(loading.url.rpartition(":")[2])
-    with pytest.raises(Problem, match=f"taken by the server 'tested' .process {loading.pid}"): start(replace(settings, server="second", port=port), engine)
+    with pytest.raises(Problem, match=f"taken by the server 'tested' .process {loading.pid}"):
+        start(replace(settings, server="second", port=port), engine)
 
 
 @pytest.mark.parametrize("phase", ["imports", "weights", "KV cache", "warm-up"])
 def test_died_at_a_phase(settings, engine, phase, monkeypatch):
     launched = []
-    monkeypatch.setattr(serve, "_launch", lambda *given, launch=serve._launch: launched.append(launch(*given)) or launched[0])
-    with pytest.raises(Problem) as problem: start(settings, engine, die=phase)
+    monkeypatch.setattr(
+        serve,
+        "_launch",
+        lambda *given, launch=serve._launch: launched.append(launch(*given)) or launched[0],
+    )
+    with pytest.raises(Problem) as problem:
+        start(settings, engine, die=phase)
     assert f"while it was at: {phase}" in problem.value.what
-    assert f"it died on purpose at {phase}" in problem.value.fix and "server-tested.log" in problem.value.fix
+    assert (
+        f"it died on purpose at {phase}" in problem.value.fix
+        and "server-tested.log" in problem.value.fix
+    )
     assert session_of(launched[0].pid, launched[0].born) == {}  # its orphans too
     assert serve.status("tested")["state"] == "stopped"
 
@@ -190,25 +235,41 @@ def test_a_server_that_died_says_its_known_cause(settings, engine):
 
 def test_no_part_of_an_npu_explains_a_server_without_one(settings, engine):
     said = "ImportError: libhccl.so: cannot open shared object file: No such file or directory"
-    with pytest.raises(Problem) as problem: start(settings, engine, die="imports", said=said)
+    with pytest.raises(Problem) as problem:
+        start(settings, engine, die="imports", said=said)
     assert problem.value.fix.startswith("A shared library that the program needs")
     assert "CANN" not in problem.value.fix
 
 
 def test_died_after_it_was_ready(settings, engine):
-    with pytest.raises(Problem, match="made no token"): start(settings, engine, die="ready")
+    with pytest.raises(Problem, match="made no token"):
+        start(settings, engine, die="ready")
     assert serve.status("tested")["state"] == "stopped"
 
 
 def test_never_ready(settings, engine):
-    with pytest.raises(Problem, match=f"not ready after {patient(1):.0f} seconds; it was at: weights"):
-        serve.start(settings, CPU, environment={**os.environ, "FAKE_ENGINE": '{"hang": "KV cache"}'}, python=engine, timeout=patient(1))
+    with pytest.raises(
+        Problem, match=f"not ready after {patient(1):.0f} seconds; it was at: weights"
+    ):
+        serve.start(
+            settings,
+            CPU,
+            environment={**os.environ, "FAKE_ENGINE": '{"hang": "KV cache"}'},
+            python=engine,
+            timeout=patient(1),
+        )
     assert serve.status("tested")["state"] == "stopped"
 
 
 def test_ready_and_silent(settings, engine):
     with pytest.raises(Problem, match="said that it is ready, and made no token"):
-        serve.start(settings, CPU, environment={**os.environ, "FAKE_ENGINE": '{"silent": true}'}, python=engine, timeout=patient(2))
+        serve.start(
+            settings,
+            CPU,
+            environment={**os.environ, "FAKE_ENGINE": '{"silent": true}'},
+            python=engine,
+            timeout=patient(2),
+        )
     assert serve.status("tested")["state"] == "stopped"
 
 
@@ -240,11 +301,22 @@ def test_deaf_server_is_ended_by_force(settings, engine):
 @pytest.mark.parametrize("born", ["another-boot 1", ""], ids=["another boot", "no birth"])
 def test_record_of_another_process(settings, engine, born):
     "The number in the record is a living process, but not ours: it must survive."
-    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+    bystander = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True
+    )
     try:
         boot, _, ticks = birth(bystander.pid).rpartition(" ")
-        facts = {"record": "tested", "name": "m", "url": "http://127.0.0.1:1", "pid": bystander.pid, "born": born or f"{boot} {int(ticks) - 1}",
-                 "model": "m", "log": "/dev/null", "line": [], "started": 0}
+        facts = {
+            "record": "tested",
+            "name": "m",
+            "url": "http://127.0.0.1:1",
+            "pid": bystander.pid,
+            "born": born or f"{boot} {int(ticks) - 1}",
+            "model": "m",
+            "log": "/dev/null",
+            "line": [],
+            "started": 0,
+        }
         serve.write_atomic(serve._file("tested"), json.dumps(facts))
         assert serve.find("tested") is None and serve.status("tested")["state"] == "dead"
         assert serve.stop("tested") is False and not serve._file("tested").exists()
@@ -254,10 +326,16 @@ def test_record_of_another_process(settings, engine, born):
         bystander.wait()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"pid": 1}', '{"pid": "x", "line": 3}', "\x00\xff"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"pid": 1}', '{"pid": "x", "line": 3}', "\x00\xff"]
+)
 def test_damaged_record(settings, engine, text):
     serve.write_atomic(serve._file("tested"), text)
-    assert serve.status("tested")["state"] == "stopped" and serve.find("tested") is None and serve.stop("tested") is False
+    assert (
+        serve.status("tested")["state"] == "stopped"
+        and serve.find("tested") is None
+        and serve.stop("tested") is False
+    )
     assert start(settings, engine).alive
 
 
@@ -269,7 +347,9 @@ def test_interrupted_start_stops_its_server(settings, engine, phase):
     until(lambda: starting.stdout.readline() == "begun imports\n")
     os.kill(starting.pid, signal.SIGINT)
     starting.communicate(timeout=patient(20))
-    assert session_of(server.pid, server.born) == {} and serve.status("tested")["state"] == "stopped"
+    assert (
+        session_of(server.pid, server.born) == {} and serve.status("tested")["state"] == "stopped"
+    )
 
 
 def test_killed_start_leaves_a_server_that_is_found(settings, engine):
@@ -285,30 +365,49 @@ def test_killed_start_leaves_a_server_that_is_found(settings, engine):
 def test_key_is_used_and_not_shown(settings, engine):
     guarded = replace(settings, api_key="sk-very-secret")
     server = start(guarded, engine)
-    assert "sk-very-secret" not in Path(f"/proc/{server.pid}/cmdline").read_text() + Path(f"/proc/{server.pid}/environ").read_text(errors="replace")
-    assert "sk-very-secret" not in Path(server.log).read_text() + serve._file("tested").read_text() + repr(server)
+    assert "sk-very-secret" not in Path(f"/proc/{server.pid}/cmdline").read_text() + Path(
+        f"/proc/{server.pid}/environ"
+    ).read_text(errors="replace")
+    assert "sk-very-secret" not in Path(server.log).read_text() + serve._file(
+        "tested"
+    ).read_text() + repr(server)
     assert start(guarded, engine) == server
-    with pytest.raises(Problem, match="its engine or its key"): start(replace(settings, api_key="another"), engine)
+    with pytest.raises(Problem, match="its engine or its key"):
+        start(replace(settings, api_key="another"), engine)
     serve.stop(server)
     assert not key_file("tested").exists()
 
 
 def test_refusals_start_nothing(settings, engine, tmp_path, private_home):
-    for wrong, python, words in ((replace(settings, flags="--api-key x"), engine, "does not belong"), (settings, tmp_path / "none", "is not installed")):
-        with pytest.raises(Problem, match=words): start(wrong, python)
+    for wrong, python, words in (
+        (replace(settings, flags="--api-key x"), engine, "does not belong"),
+        (settings, tmp_path / "none", "is not installed"),
+    ):
+        with pytest.raises(Problem, match=words):
+            start(wrong, python)
     assert not list(private_home.glob("servers/*.json"))
 
 
 def test_foreground_beside_a_running_server(settings, engine):
     server = start(replace(settings, api_key="sk-kept"), engine)
-    with pytest.raises(Problem, match=f"already runs, as process {server.pid}"): serve.foreground(settings, CPU, python=engine)
+    with pytest.raises(Problem, match=f"already runs, as process {server.pid}"):
+        serve.foreground(settings, CPU, python=engine)
     assert key_file("tested").exists()
 
 
 def test_foreground_becomes_the_server(settings, engine):
-    code = START.replace("print(serve.start(", "serve.foreground(").replace(", tell=lambda event: print(event.kind, event.name, flush=True)).pid)", ")")
-    process = subprocess.Popen([sys.executable, "-c", code, settings.model, str(engine)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
-    try: assert any(serve.READY in line for line in process.stdout)
+    code = START.replace("print(serve.start(", "serve.foreground(").replace(
+        ", tell=lambda event: print(event.kind, event.name, flush=True)).pid)", ")"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, settings.model, str(engine)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert any(serve.READY in line for line in process.stdout)
     finally:
         process.terminate()
         process.communicate(timeout=patient(10))

@@ -1,4 +1,5 @@
 "The conversation in a terminal: a real pseudo-terminal, against the stand-in for an engine."
+
 import io
 import json
 import os
@@ -18,22 +19,36 @@ COMMAND = [sys.executable, "-c", "from qwen_npu_tut.faces.cli import main; main(
 
 class Terminal:
     "A command in a terminal of its own."
+
     def __init__(self, url: str, *words: str, **more: str):
         self.ours, theirs = pty.openpty()
-        self.process = subprocess.Popen([*COMMAND, *words], stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "QWEN_NPU_URL": url, "TERM": "xterm", **more}, start_new_session=True, preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0))
+        self.process = subprocess.Popen(
+            [*COMMAND, *words],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={**os.environ, "QWEN_NPU_URL": url, "TERM": "xterm", **more},
+            start_new_session=True,
+            preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
+        )
         os.close(theirs)
         self.seen = ""
 
-    def type(self, text: str): os.write(self.ours, text.encode())
+    def type(self, text: str):
+        os.write(self.ours, text.encode())
 
     def expect(self, text: str, seconds: float = 20):
         "Wait until this is on the screen, after what was waited for before; gives what came until then."
         deadline = time.monotonic() + patient(seconds)
         while text not in self.seen:
-            assert time.monotonic() < deadline, f"{text!r} did not come; the screen has: {self.seen!r}"
+            assert time.monotonic() < deadline, (
+                f"{text!r} did not come; the screen has: {self.seen!r}"
+            )
             if select.select([self.ours], [], [], 0.1)[0]:
-                try: self.seen += os.read(self.ours, 65536).decode(errors="replace")
-                except OSError: assert text in self.seen, self.seen
+                try:
+                    self.seen += os.read(self.ours, 65536).decode(errors="replace")
+                except OSError:
+                    assert text in self.seen, self.seen
         before, _, self.seen = self.seen.partition(text)
         return before
 
@@ -46,9 +61,14 @@ class Terminal:
 @pytest.fixture
 def terminal():
     opened = []
-    def begin(url, *words, **more): opened.append(Terminal(url, *words, **more)); return opened[-1]
+
+    def begin(url, *words, **more):
+        opened.append(Terminal(url, *words, **more))
+        return opened[-1]
+
     yield begin
-    for each in opened: each.close()
+    for each in opened:
+        each.close()
 
 
 def test_a_conversation(serving, terminal):
@@ -106,7 +126,13 @@ def test_a_server_that_dies_between_two_questions(serving, terminal):
 
 
 def chat(url: str, *words: str, data: bytes = b"", **more: str) -> tuple[int, str, str]:
-    done = subprocess.run([*COMMAND, *words], input=data, capture_output=True, env={**os.environ, "QWEN_NPU_URL": url, **more}, timeout=patient(60))
+    done = subprocess.run(
+        [*COMMAND, *words],
+        input=data,
+        capture_output=True,
+        env={**os.environ, "QWEN_NPU_URL": url, **more},
+        timeout=patient(60),
+    )
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
@@ -115,7 +141,11 @@ def test_one_reply_and_what_is_piped_in(serving):
     assert chat(url, "a") == (0, "echo: a\n", "")
     assert chat(url, "--think", "a") == (0, "想一想。\n\necho: a\n", "")
     assert chat(url, data="来自文件\n第二行\n".encode()) == (0, "echo: 来自文件\n第二行\n", "")
-    assert chat(url, "Shorten:", "-", data=b"a long text") == (0, "echo: Shorten:\n\na long text\n", "")
+    assert chat(url, "Shorten:", "-", data=b"a long text") == (
+        0,
+        "echo: Shorten:\n\na long text\n",
+        "",
+    )
     assert chat(url, "a", data=b"not asked for") == (0, "echo: a\n", "")
 
 
@@ -128,20 +158,43 @@ def test_one_reply_as_json(serving):
 def test_the_system_and_the_advice_go_along(serving, monkeypatch):
     from qwen_npu_tut.call import Endpoint
     from qwen_npu_tut.faces.terminal import Conversation
+
     sent = {}
-    monkeypatch.setattr("qwen_npu_tut.faces.terminal.stream_reply", lambda service, messages, think, *rest, **more: sent.update(messages=messages, think=think, **more) or type("R", (), {"text": "x"}))
-    Conversation(Endpoint("http://127.0.0.1:9", model="m"), "Be short.", think=True).ask("a", print, print)
-    assert sent["messages"] == [{"role": "system", "content": "Be short."}, {"role": "user", "content": "a"}]
+    monkeypatch.setattr(
+        "qwen_npu_tut.faces.terminal.stream_reply",
+        lambda service, messages, think, *rest, **more: (
+            sent.update(messages=messages, think=think, **more) or type("R", (), {"text": "x"})
+        ),
+    )
+    Conversation(Endpoint("http://127.0.0.1:9", model="m"), "Be short.", think=True).ask(
+        "a", print, print
+    )
+    assert sent["messages"] == [
+        {"role": "system", "content": "Be short."},
+        {"role": "user", "content": "a"},
+    ]
     assert (sent["think"], sent["temperature"], sent["extra_body"]["top_k"]) == (True, 0.6, 20)
 
 
-@pytest.mark.parametrize("words, data, code, said", [
-    (("",), b"", 2, "no question"), ((" \n",), b"", 2, "no question"), ((), b"", 2, "no question"), (("-",), b"\xff\xfe", 2, "no UTF-8"),
-    (("--json",), b"", 2, "no question"),
-])
+@pytest.mark.parametrize(
+    "words, data, code, said",
+    [
+        (("",), b"", 2, "no question"),
+        ((" \n",), b"", 2, "no question"),
+        ((), b"", 2, "no question"),
+        (("-",), b"\xff\xfe", 2, "no UTF-8"),
+        (("--json",), b"", 2, "no question"),
+    ],
+)
 def test_what_is_no_question(serving, words, data, code, said):
     found = chat(serving().url, *words, data=data)
-    assert found[0] == code and said in found[2] and "Traceback" not in found[2] and not found[1].strip() or "--json" in words
+    assert (
+        found[0] == code
+        and said in found[2]
+        and "Traceback" not in found[2]
+        and not found[1].strip()
+        or "--json" in words
+    )
 
 
 @pytest.mark.parametrize("key", ["two words", "line\nend", "-dash"])
@@ -169,6 +222,7 @@ def test_a_long_pipe(serving):
 @pytest.mark.server
 def test_the_real_engine_in_a_terminal(live_server, terminal):
     from qwen_npu_tut.server.launch import key_of
+
     talk = terminal(live_server.url, "--think", QWEN_NPU_API_KEY=key_of(live_server.record) or "")
     talk.expect("> ")
     talk.type("你好！\n")
@@ -183,10 +237,15 @@ def test_the_real_engine_in_a_terminal(live_server, terminal):
 def test_a_terminal_that_is_none_shows_no_colours():
     from qwen_npu_tut.faces.terminal import _figures, say_reply
     from qwen_npu_tut.call import Reply
+
     reply = Reply("x", "y", {"completion_tokens": 3}, "length", 0.1, 0.2)
 
     class Told:
-        def ask(self, text, out, out_thinking): out_thinking("y"); out("x"); return reply
+        def ask(self, text, out, out_thinking):
+            out_thinking("y")
+            out("x")
+            return reply
+
     out = io.StringIO()
     say_reply(Told(), "q", out)
     assert out.getvalue() == "y\n\nx\n" and "cut off" in _figures(reply)

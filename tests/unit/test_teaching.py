@@ -1,4 +1,5 @@
 "The teaching model: a shape that every SGLang takes, and a home that holds an older one."
+
 import hashlib
 import json
 import os
@@ -95,7 +96,8 @@ def choice(private_home, monkeypatch):
     return choice
 
 
-def shape_of(folder) -> dict: return json.loads((folder / "config.json").read_text())
+def shape_of(folder) -> dict:
+    return json.loads((folder / "config.json").read_text())
 
 
 def hashes_of(folder) -> dict[str, str]:
@@ -109,7 +111,9 @@ def test_an_older_model_is_replaced_as_a_whole(choice, private_home):
     assert (folder / MADE_OF).read_text() == made_of()
     assert hashes_of(folder) == hashes_of(private_home / "hub" / "teaching-qwen3")
     events = []
-    assert walk.fetch(choice, events.append) == folder and events == []  # and left alone from then on
+    assert (
+        walk.fetch(choice, events.append) == folder and events == []
+    )  # and left alone from then on
 
 
 def test_an_interrupted_replacement_is_no_model(choice):
@@ -117,10 +121,13 @@ def test_an_interrupted_replacement_is_no_model(choice):
     folder, replaced = model_folder(TEACHING_MODEL), []
 
     def interrupt(event):
-        if getattr(event, "kind", "") == "replacing": replaced.append(event.name)
-        if len(replaced) > 2: raise KeyboardInterrupt
+        if getattr(event, "kind", "") == "replacing":
+            replaced.append(event.name)
+        if len(replaced) > 2:
+            raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt): walk.fetch(choice, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        walk.fetch(choice, interrupt)
     assert shape_of(folder)["head_dim"] == SHAPE["head_dim"]
     assert not proved(folder) and not verify(folder)
     assert proved(walk.fetch(choice)) and (folder / MADE_OF).read_text() == made_of()
@@ -128,12 +135,24 @@ def test_an_interrupted_replacement_is_no_model(choice):
 
 def test_download_names_a_server_that_serves_the_older_one(choice, run, private_home):
     folder = model_folder(TEACHING_MODEL)
-    server = Server("mine", "teaching-qwen3", "http://127.0.0.1:1", os.getpid(), birth(os.getpid()),
-                    str(folder), "log", (), time.time())
+    server = Server(
+        "mine",
+        "teaching-qwen3",
+        "http://127.0.0.1:1",
+        os.getpid(),
+        birth(os.getpid()),
+        str(folder),
+        "log",
+        (),
+        time.time(),
+    )
     write_atomic(private_home / "servers" / "mine.json", json.dumps(asdict(server)))
     code, out, _ = run("download", TEACHING_MODEL)
     assert code == 0 and "The server 'mine' still serves the model that lay there before" in out
-    write_atomic(private_home / "servers" / "mine.json", json.dumps(asdict(server) | {"started": time.time()}))
+    write_atomic(
+        private_home / "servers" / "mine.json",
+        json.dumps(asdict(server) | {"started": time.time()}),
+    )
     code, out, _ = run("download", TEACHING_MODEL)
     assert code == 0 and "still serves" not in out
 

@@ -1,4 +1,5 @@
 "The GitHub workflows, read by actionlint: they are not run here."
+
 import shutil
 import subprocess
 import sys
@@ -13,15 +14,20 @@ WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 
 @pytest.fixture(scope="module")
 def actionlint():
-    found = shutil.which("actionlint", path=str(Path(sys.executable).parent)) or shutil.which("actionlint")
-    if not found: pytest.skip("actionlint is not here: the dev extra brings it on Linux only")
+    found = shutil.which("actionlint", path=str(Path(sys.executable).parent)) or shutil.which(
+        "actionlint"
+    )
+    if not found:
+        pytest.skip("actionlint is not here: the dev extra brings it on Linux only")
     return found
 
 
 def lint(actionlint: str, *files: Path) -> subprocess.CompletedProcess:
     "actionlint without the tools that it would also call where they are on PATH."
     options = ["-no-color", "-shellcheck=", "-pyflakes=", "-config-file", ".github/actionlint.yaml"]
-    return subprocess.run([actionlint, *options, *map(str, files)], cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(
+        [actionlint, *options, *map(str, files)], cwd=ROOT, capture_output=True, text=True
+    )
 
 
 def test_workflows_are_valid(actionlint):
@@ -40,7 +46,10 @@ def test_the_tests_run_on_both_architectures():
     job = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())["jobs"]["test"]
     matrix = job["strategy"]["matrix"]
     runners = {*matrix["runner"], *(more["runner"] for more in matrix["include"])}
-    assert job["runs-on"] == "${{ matrix.runner }}" and runners == {"ubuntu-24.04", "ubuntu-24.04-arm"}
+    assert job["runs-on"] == "${{ matrix.runner }}" and runners == {
+        "ubuntu-24.04",
+        "ubuntu-24.04-arm",
+    }
 
 
 def test_nothing_runs_on_an_npu_by_itself():
