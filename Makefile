@@ -6,7 +6,7 @@ PACKAGE := @PYTHON='$(PYTHON)' sh tools/environment.sh package
 DEV := @PYTHON='$(PYTHON)' sh tools/environment.sh dev
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test prove arm npu lab docs bench record browser clean
+.PHONY: help up down test quick prove arm npu lab docs bench record browser clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
@@ -22,7 +22,11 @@ test: ## every chapter, the tests, the docs and their links
 	$(DEV)
 	@$(BIN)/python tools/run_tests.py $(ARGS)
 
-prove: ## the long proofs: fault series, fuzzing at full size
+quick: ## style, sync, plain pages and the fast tests: needs no engine
+	$(DEV)
+	@$(BIN)/python tools/run_tests.py --quick $(ARGS)
+
+prove: ## the long proofs in groups (ARGS="--only walk"; "--list" names them)
 	$(DEV)
 	@$(BIN)/python tools/run_tests.py --prove $(ARGS)
 

@@ -22,11 +22,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config, items):
-    "Each test's time limit (pytest-timeout), longer on a slow machine."
-    if SLOW == 1:
-        return
+    "A tier's marker from its folder; each test's time limit, longer on a slow machine."
     usual = float(config.getoption("timeout") or config.getini("timeout") or 0)  # 0: no limit
     for item in items:
+        tier = item.path.relative_to(Path(__file__).parent).parts[0]
+        item.add_marker(getattr(pytest.mark, tier))
+        if SLOW == 1:
+            continue
         own = item.get_closest_marker("timeout")
         item.add_marker(pytest.mark.timeout(patient(own.args[0] if own else usual)), append=False)
 

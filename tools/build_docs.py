@@ -1,4 +1,5 @@
-"""Builds the docs site into _docs: by Quarto where it is on PATH, else by smalldocs (pure Python). A broken link fails.
+"""Builds the docs site into _docs: by Quarto where it is on PATH, else by smalldocs (pure Python).
+A broken link fails.
 
 python tools/build_docs.py [--serve] [--out FOLDER]
 """
@@ -32,12 +33,14 @@ LINKED_NAME = re.compile(r"\[(`[^`\n]+`)\]\([^)\s]+\)")
 
 
 class NbdevSite(Site):
-    "A smalldocs site whose pages have the names that nbdev links to: check.html for 01_check.ipynb."
+    """A smalldocs site whose pages have the names that nbdev links to: check.html for
+    01_check.ipynb."""
 
     def read(self, src):
         page = super().read(src)
         page.out = page.src.with_name(page.front.get("output-file", page.out.name))
-        # nbdev links names in a parameter's comment too; inside of code that would be shown as it is written.
+        # nbdev links names in a parameter's comment too; inside of code that would be shown as it
+        # is written.
         page.body = CODE.sub(lambda code: LINKED_NAME.sub(r"\1", code[0]), page.body)
         page.body = SPECIAL_NAME.sub(r"\1 `\2` {#\2}", page.body)  # else __call__ is a bold "call"
         return page
@@ -120,7 +123,8 @@ def private_words(
 def by_quarto(
     out: Path,  # where the site goes
 ):
-    "Let nbdev and Quarto build it. README.md is ours (tools/build_readme.py): a newer one is left alone by nbdev."
+    """Let nbdev and Quarto build it. README.md is ours (tools/build_readme.py): a newer one is
+    left alone by nbdev."""
     os.utime(ROOT / "README.md")
     subprocess.run([str(Path(sys.executable).with_name("nbdev_docs"))], cwd=ROOT, check=True)
     built = CONFIG.doc_path

@@ -1,6 +1,8 @@
 """Makes README.md from nbs/index.ipynb and README.zh.md from nbs/index.zh.ipynb.
 
-python tools/build_readme.py [--check]      --check writes nothing and fails where a README is out of date
+python tools/build_readme.py [--check]
+
+--check writes nothing and fails where a README is out of date.
 """
 
 import argparse

@@ -1,4 +1,5 @@
-"""Are the modules what the notebooks export, are the notebooks clean, is README.md theirs? Nothing here is changed.
+"""Are the modules what the notebooks export, are the notebooks clean, is README.md theirs? Nothing
+here is changed.
 
 python tools/check_sync.py
 """
@@ -16,7 +17,8 @@ COPIED = ("settings.ini", "pyproject.toml", "nbs", "qwen_npu_tut")
 
 def generated(root: Path) -> dict[str, Path]:  # name within the project -> file
     "The files that nbdev writes: modules and notebooks."
-    files = [*root.glob("qwen_npu_tut/*.py"), *root.rglob("nbs/**/*.ipynb")]
+    modules = [path for path in root.glob("qwen_npu_tut/**/*.py") if path.parent.name != "programs"]
+    files = [*modules, *root.glob("nbs/**/*.ipynb")]
     return {
         path.relative_to(root).as_posix(): path
         for path in sorted(files)

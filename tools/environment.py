@@ -1,7 +1,9 @@
-"""Makes .venv, or makes it again, so that it is what settings.ini says: python tools/environment.py package|dev
+"""Makes .venv, or makes it again, so that it is what settings.ini says.
 
-A stamp is written last. Without it nothing is trusted: what an interrupted run left is deleted and made anew
-(pip keeps what it has downloaded). Needs the standard library only.
+    python tools/environment.py package|dev
+
+A stamp is written last. Without it nothing is trusted: what an interrupted run left is deleted
+and made anew (pip keeps what it has downloaded). Needs the standard library only.
 """
 
 import contextlib
@@ -21,7 +23,8 @@ MAKING = (
 )  # there while pip works; found at the start, it means that a run was cut off
 SIZES = {
     "package": "about 40 MB to download, 260 MB on disk, about a minute",
-    "dev": "nbdev, JupyterLab and the test tools: about 120 MB more to download, 400 MB on disk, one to two minutes",
+    "dev": "nbdev, JupyterLab and the test tools: about 120 MB more to download, "
+    "400 MB on disk, one to two minutes",
 }
 
 
@@ -51,7 +54,8 @@ def is_whole(part: str) -> bool:
 
 @contextlib.contextmanager
 def alone():
-    "Let one process at a time make .venv; another waits and says so. The system frees the lock of a killed one."
+    """Let one process at a time make .venv; another waits and says so. The system frees the lock
+    of a killed one."""
     with open(ROOT / ".venv.lock", "w") as lock:
         try:
             import fcntl
@@ -78,7 +82,8 @@ def make(part: str) -> int:  # exit code
     if not usable:
         if VENV.exists():
             print(
-                "The .venv that is here is not whole or not of this place and Python: it is made anew.",
+                "The .venv that is here is not whole, or not of this place and Python: "
+                "it is made anew.",
                 flush=True,
             )
         shutil.rmtree(VENV, ignore_errors=True)
@@ -102,7 +107,8 @@ def make(part: str) -> int:  # exit code
     ]
     if subprocess.run(pip, cwd=ROOT).returncode:
         print(
-            "pip could not install the requirements (its message is above): look at network and free space, then run the same command again.",
+            "pip could not install the requirements (its message is above): "
+            "look at network and free space, then run the same command again.",
             file=sys.stderr,
         )
         return 1
@@ -130,7 +136,8 @@ def main(arguments: list[str]) -> int:  # exit code
         return 130
     except (OSError, subprocess.CalledProcessError) as error:
         print(
-            f".venv could not be made: {error}. Look at free space and at who may write here, then run the same command again.",
+            f".venv could not be made: {error}. Look at free space and at who may write here, "
+            "then run the same command again.",
             file=sys.stderr,
         )
         return 1

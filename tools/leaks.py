@@ -1,4 +1,5 @@
-"""What must never stand in a saved output or on a page: paths of the machine that made it, and its environment."""
+"""What must never stand in a saved output or on a page: paths of the machine that made it, and its
+environment."""
 
 import re
 from pathlib import Path

@@ -1,9 +1,10 @@
-"""Runs notebooks from top to bottom in a real kernel and saves what they print. Stops at the first error.
+"""Runs notebooks from top to bottom in a real kernel and saves what they print.
 
     python tools/run_notebooks.py [--flags "npu"] [NOTEBOOK ...]
 
-Cells with `#| eval: false`, and cells with a flag of settings.ini's tst_flags that is not asked for, are not run and keep
-the outputs they have: that is how outputs from a real NPU stay. A notebook is only written when all of it ran.
+It stops at the first error. Cells with `#| eval: false`, and cells with a flag of settings.ini's
+tst_flags that is not asked for, are not run and keep the outputs they have: that is how outputs
+from a real NPU stay. A notebook is only written when all of it ran.
 """
 
 import argparse
@@ -44,7 +45,8 @@ def is_skipped(
 
 
 def tidy(outputs: list) -> list:
-    "One stream after another becomes one; what a progress bar overwrote is left out, as a terminal would."
+    """One stream after another becomes one; what a progress bar overwrote is left out, as a
+    terminal would."""
     for output in outputs:
         if output["output_type"] == "stream":
             output["text"] = "\n".join(
@@ -79,18 +81,18 @@ def run(
             cell.outputs = tidy(cell.outputs)
             found = leaks(str(cell.outputs))
             if found:
-                return f"cell {number} ({cell.id}) prints {', '.join(found)}: print the path's short form"
+                words = ", ".join(found)
+                return f"cell {number} ({cell.id}) prints {words}: print the path's short form"
     nbformat.write(notebook, path)
-    cleaned = read_nb(
-        path
-    )  # the same cleaning as nbdev_clean: no counts, no addresses, no metadata
+    # The same cleaning as nbdev_clean: no counts, no addresses, no metadata.
+    cleaned = read_nb(path)
     clean_nb(cleaned)
     write_nb(cleaned, path)
     return ""
 
 
 def main() -> int:  # exit code
-    "Run the notebooks in reading order: the plumbing, the chapters, the index pages."
+    "Run the notebooks: the library, the chapters, the index pages."
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--flags", default="", help="test flags whose cells are run too, such as npu"
@@ -98,11 +100,9 @@ def main() -> int:  # exit code
     parser.add_argument("notebooks", nargs="*", type=Path)
     options = parser.parse_args()
     nbs = ROOT / "nbs"
-    notebooks = options.notebooks or [
-        *sorted(nbs.glob("lib/*.ipynb")),
-        *sorted(nbs.glob("0*.ipynb")),
-        *sorted(nbs.glob("index*.ipynb")),
-    ]
+    library = sorted(path for path in nbs.rglob("*.ipynb") if path.parent != nbs)
+    top = sorted(nbs.glob("*.ipynb"), key=lambda path: (not path.stem.isalpha(), path.name))
+    notebooks = options.notebooks or [*library, *top]
     skipped = set(get_config(path=ROOT).tst_flags.split()) - set(options.flags.split())
     for path in notebooks:
         started = time.monotonic()

@@ -1,9 +1,11 @@
-"""All that can be checked without an NPU, stage by stage. Every stage runs; one that fails makes the exit code 1.
+"""What has to hold, in two lanes side by side. A stage that fails makes the exit code 1.
 
-    python tools/run_tests.py [--only STAGE] [--prove]
+    python tools/run_tests.py [--quick | --prove] [--only STAGE]... [--list]
 
-The service that the stages call is one of its own: record "test", a free port, the CPU stack and the teaching model.
-A server that you have running, and port 30000, are left alone.
+The plain lane needs no engine, and `--quick` is that lane without what is slow. The other lane
+calls a service of its own: the server "test", a free port, the CPU stack and the teaching model.
+A server that you have running, and port 30000, are left alone. `--prove` runs the long proofs in
+groups, one after another; `--only` names the groups that you want.
 """
 
 import argparse
@@ -13,8 +15,10 @@ import secrets
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,6 +30,9 @@ OWN_SERVER = {
     "QWEN_NPU_MODEL": "qwen-npu-tut/teaching-qwen3",
     "QWEN_NPU_API_KEY": f"sk-{secrets.token_urlsafe(16)}",  # so that a wrong key is refused
 }
+# Pages that call a service, or run something in the engine's interpreter; all others run anywhere.
+ENGINE_PAGES = r"^(05_serve|06_call|index|index\.zh|tutor|course)\.ipynb$"
+PYTEST = [sys.executable, "-m", "pytest", "-q", "-rs"]
 
 
 @dataclass(frozen=True)
@@ -35,57 +42,75 @@ class Stage:
     name: str
     what: str  # said before it runs
     command: list[str]
+    lane: str = "plain"
+    needs: str = ""  # a stage of the other lane that has to be over first
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def pages(name: str, what: str, choice: str, lane: str) -> Stage:
+    "Notebooks from top to bottom, those that are chosen."
+    command = [str(BIN / "nbdev_test"), "--timing", "--n_workers", "1", choice, ENGINE_PAGES]
+    return Stage(name, what, command, lane)
 
 
 def stages() -> list[Stage]:
-    "In order: the service first, the docs before the tests that look at them."
-    python = sys.executable
+    "What `make test` runs, each lane in order."
+    up = [str(BIN / "qwen-npu"), "up", "--yes"]
+    docs = [sys.executable, "tools/build_docs.py"]
+    both = [*PYTEST, "tests/browser"]
+    served = "pages that call the service"
     return [
-        Stage(
-            "server",
-            "engine, model and service (downloads them the first time)",
-            [str(BIN / "qwen-npu"), "up", "--yes"],
-        ),
-        Stage(
-            "notebooks",
-            "every notebook, top to bottom",
-            [str(BIN / "nbdev_test"), "--timing", "--n_workers", "1"],
-        ),
-        Stage(
-            "sync", "modules, notebooks and READMEs are in step", [python, "tools/check_sync.py"]
-        ),
-        Stage("docs", "the docs site and its links", [python, "tools/build_docs.py"]),
-        Stage("style", "ruff", [str(BIN / "ruff"), "check", "nbs", "tools", "tests"]),
-        Stage("tests", "pytest, the fast tier", [python, "-m", "pytest", "-q", "-rs", "tests"]),
+        Stage("style", "ruff", [str(BIN / "ruff"), "check", *LINTED]),
+        Stage("docs", "the docs site and its links", docs),
+        Stage("sync", "modules, notebooks and READMEs", [sys.executable, "tools/check_sync.py"]),
+        pages("pages", "pages that need no engine", "--skip_file_re", "plain"),
+        Stage("unit", "pytest, without an engine", [*PYTEST, "tests/unit"]),
+        Stage("server", "engine, model and service (downloads them the first time)", up, "engine"),
+        pages("served pages", served, "--file_re", "engine"),
+        Stage("engine", "pytest, with the engine", [*PYTEST, "tests/engine"], "engine"),
+        Stage("browser", "pytest, in a browser", both, "engine", needs="docs"),
     ]
+
+
+LINTED = ["nbs", "tools", "tests", "qwen_npu_tut/programs"]
+
+
+def quick() -> list[Stage]:
+    "What `make quick` runs: no engine, nothing slow; two lanes."
+    known = {stage.name: stage for stage in stages()}
+    unit = Stage("unit", "pytest, the fast ones", [*PYTEST, "-m", "not slow", "tests/unit"])
+    plain = known["pages"]
+    beside = Stage(plain.name, plain.what, plain.command, "engine")
+    return [known["style"], known["sync"], unit, beside]
+
+
+# Each group of the proofs, and what it needs; none takes more than 40 minutes on 2 cores.
+PROOFS = {
+    "fuzzing": ("the property tests, with 10,000 cases each", ["tests/unit/test_fuzz.py"]),
+    "contract": ("the contract before two servers", ["prove_contract.py"]),
+    "engine": ("the real engine with a key, and behind a router", ["prove_engine.py"]),
+    "serving": ("serving: parsers, ranks, kills, cycles", ["prove_serving.py", "prove_cycles.py"]),
+    "download": ("what can happen to a download", ["prove_download.py"]),
+    "diagnose": ("a log of ten gigabytes", ["prove_diagnose.py"]),
+    "plans": ("every NPU plan, with stand-ins", ["prove_npu_plan.py", "prove_npu_record.py"]),
+    "teaching": ("the teaching model's exam", ["prove_tutor.py", "-k", "not new and not sampled"]),
+    "training": ("the teaching model, trained anew", ["prove_tutor.py", "-k", "new or sampled"]),
+    "walk": ("the walk into an empty home, killed again and again", ["prove_walk.py"]),
+    "browser": ("chapters and panel, several times", ["prove_browser.py"]),
+    "package": ("a wheel outside any clone", ["prove_wheel.py"]),
+    "old home": ("a home of an earlier version", ["prove_old_home.py"]),
+}
 
 
 def proofs() -> list[Stage]:
-    "The long proofs, with the same service."
-    files = sorted(
-        str(path.relative_to(ROOT)) for path in (ROOT / "tests/prove").glob("prove_*.py")
-    )
-    return [
-        stages()[0],
-        Stage(
-            "fuzzing",
-            "the property tests, with 10,000 cases each",
-            [
-                sys.executable,
-                "-m",
-                "pytest",
-                "-q",
-                "-rs",
-                "--timeout=3600",
-                "tests/unit/test_fuzz.py",
-            ],
-        ),
-        Stage(
-            "proofs",
-            "pytest, the long proofs",
-            [sys.executable, "-m", "pytest", "-q", "-rs", "-s", "--timeout=3600", *files],
-        ),
-    ]
+    "The long proofs in groups, with the same service."
+    found = [stage for stage in stages() if stage.name == "server"]
+    for name, (what, words) in PROOFS.items():
+        places = [f"tests/prove/{word}" if word.startswith("prove_") else word for word in words]
+        more = {"QWEN_NPU_EXAMPLES": "10000"} if name == "fuzzing" else {}
+        command = [*PYTEST, "-s", "--timeout=3600", *places]
+        found.append(Stage(name, what, command, "engine", environment=more))
+    return found
 
 
 @dataclass(frozen=True)
@@ -99,13 +124,12 @@ class Result:
 
     def __str__(self):
         verdict = "passed" if self.code == 0 else f"FAILED ({self.code})"
-        return f"{self.stage.name:<10} {verdict:<14} {self.seconds:4.0f} s   {self.last if self.code == 127 else ''}".rstrip()
+        why = self.last if self.code == 127 else ""
+        return f"{self.stage.name:<12} {verdict:<14} {self.seconds:4.0f} s   {why}".rstrip()
 
 
-def end(
-    process: subprocess.Popen,  # a stage, leader of a session of its own
-):
-    "Stop a stage and whatever it started: asked first, killed after ten seconds. Pools of processes survive their parent otherwise."
+def end(process: subprocess.Popen) -> None:
+    "Stop a stage and whatever it started: asked first, killed after ten seconds."
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -113,104 +137,142 @@ def end(
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def run(
-    stage: Stage,  # what to run
-    environment: dict,  # its environment
-) -> Result:
-    "Run one stage and show what it prints as it comes, between two lines that say what it is and how it went."
-    print(f"\n== {stage.name}: {stage.what}", flush=True)
-    started, last = time.monotonic(), ""
-    try:
-        process = subprocess.Popen(
-            stage.command,
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-    except OSError as error:
-        result = Result(
-            stage, 127, 0, f"{Path(stage.command[0]).name} could not be started: {error.strerror}"
-        )
-    else:
-        with process:
-            try:
+class Run:
+    "The stages of one call: their processes, and how each went."
+
+    def __init__(self, chosen: list[Stage], environment: dict[str, str]):
+        self.chosen, self.environment = chosen, environment
+        self.results: dict[str, Result] = {}
+        self.over = {stage.name: threading.Event() for stage in chosen}
+        self.processes: dict[str, subprocess.Popen] = {}
+        self.stopped = False
+
+    def say(self, stage: Stage, line: str) -> None:
+        "A line of a stage, behind its name where two lanes talk at once."
+        print(f"{stage.name:>12} | {line}" if len(self.lanes()) > 1 else line, flush=True)
+
+    def lanes(self) -> list[str]:
+        "The lanes that have something to do."
+        return list(dict.fromkeys(stage.lane for stage in self.chosen))
+
+    def stage(self, stage: Stage) -> None:
+        "Run one stage and show what it prints as it comes."
+        self.say(stage, f"== {stage.name}: {stage.what}")
+        started, last = time.monotonic(), ""
+        try:
+            process = self.processes[stage.name] = subprocess.Popen(
+                stage.command,
+                cwd=ROOT,
+                env={**self.environment, **stage.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+        except OSError as error:
+            what = f"{Path(stage.command[0]).name} could not be started: {error.strerror}"
+            self.results[stage.name] = Result(stage, 127, 0, what)
+        else:
+            with process:
                 for line in process.stdout:
-                    print(line, end="", flush=True)
+                    self.say(stage, line.rstrip("\n"))
                     last = line.strip() or last
-            except BaseException:
-                end(process)
-                raise
-        result = Result(stage, process.returncode, time.monotonic() - started, last)
-    print(f"-- {result}", flush=True)
-    return result
+            seconds = time.monotonic() - started
+            self.results[stage.name] = Result(stage, process.returncode, seconds, last)
+        self.say(stage, f"-- {self.results[stage.name]}")
+
+    def lane(self, name: str) -> None:
+        "The stages of one lane, in order."
+        for stage in self.chosen:
+            if stage.lane != name or self.stopped:
+                continue
+            if stage.needs in self.over:
+                self.over[stage.needs].wait()
+            if not self.stopped:
+                self.stage(stage)
+            self.over[stage.name].set()
+
+    def all(self) -> None:
+        "Every lane to its end; Ctrl-C ends what runs."
+        lanes = [threading.Thread(target=self.lane, args=[name]) for name in self.lanes()]
+        for each in lanes:
+            each.start()
+        try:
+            for each in lanes:
+                while each.is_alive():
+                    each.join(0.2)
+        except BaseException:
+            self.stopped = True
+            for event in self.over.values():
+                event.set()
+            for process in list(self.processes.values()):
+                if process.poll() is None:
+                    end(process)
+            raise
+
+
+def arguments(known: dict[str, Stage]) -> argparse.Namespace:
+    "What was asked for on the command line."
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", action="append", choices=list(known), metavar="STAGE")
+    parser.add_argument("--quick", action="store_true", help="what needs no engine and is fast")
+    parser.add_argument("--prove", action="store_true", help="the long proofs, in groups")
+    parser.add_argument("--list", action="store_true", help="say what there is, and run nothing")
+    return parser.parse_args()
+
+
+def surroundings(options: argparse.Namespace, names: list[str], empty: str) -> dict[str, str]:
+    "The environment of the stages."
+    path = f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"
+    found = {**os.environ, **OWN_SERVER, "PATH": path}
+    found.pop("QWEN_NPU_URL", None)
+    if options.prove:
+        found.pop("QWEN_NPU_API_KEY")  # the proofs start servers of their own, with and without
+    if options.quick:
+        found["QWEN_NPU_HOME"] = empty  # so that nothing can lean on an engine that happens to be
+    if "docs" in names:
+        found["QWEN_NPU_DOCS"] = str(ROOT / "_docs")  # the tests look at what this stage builds
+    return found
 
 
 def main() -> int:  # exit code
     "Run the stages, stop the server, say how it went."
-    known = {stage.name: stage for stage in [*stages(), *proofs()]}
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--only",
-        action="append",
-        choices=list(known),
-        metavar="STAGE",
-        help=f"one of {', '.join(known)}; may be repeated",
-    )
-    parser.add_argument("--prove", action="store_true", help="the long proofs instead")
-    options = parser.parse_args()
-    chosen = (
-        [known[name] for name in options.only]
-        if options.only
-        else proofs()
-        if options.prove
-        else stages()
-    )
+    known = {stage.name: stage for stage in [*proofs(), *stages()]}
+    options = arguments(known)
+    every = proofs() if options.prove else quick() if options.quick else stages()
+    named = {stage.name: stage for stage in every}
+    chosen = [named.get(name, known[name]) for name in options.only or named]
+    if options.list:
+        print(*(f"{stage.name:<12} {stage.what}" for stage in chosen), sep="\n")
+        return 0
     names = [stage.name for stage in chosen]
-    environment = {
-        **os.environ,
-        **OWN_SERVER,
-        "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}",
-    }
-    environment.pop("QWEN_NPU_URL", None)
-    if options.prove:
-        environment.pop(
-            "QWEN_NPU_API_KEY"
-        )  # the proofs start servers of their own, with and without a key
-    if "fuzzing" in names:
-        environment["QWEN_NPU_EXAMPLES"] = "10000"
-    if "docs" in names:
-        environment["QWEN_NPU_DOCS"] = str(
-            ROOT / "_docs"
-        )  # the tests look at what this stage builds
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(143)
-    )  # so that the server is stopped then too
+    if options.prove and "server" not in names:
+        chosen.insert(0, known["server"])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the server is stopped then too
     # A shell starts a background job with SIGINT ignored, and what is ignored stays so in every
     # child; what is handled becomes the default there.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    started, results = time.monotonic(), []
-    try:
-        for stage in chosen:
-            results.append(run(stage, environment))
-    except KeyboardInterrupt:
-        print("\nStopped.", file=sys.stderr)
-        return 130
-    finally:
-        if "server" in names and (BIN / "qwen-npu").exists():
-            subprocess.run(
-                [str(BIN / "qwen-npu"), "stop"], cwd=ROOT, env=environment, capture_output=True
-            )
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="qwen-npu-quick-") as empty:
+        run = Run(chosen, surroundings(options, names, empty))
+        try:
+            run.all()
+        except KeyboardInterrupt:
+            print("\nStopped.", file=sys.stderr)
+            return 130
+        finally:
+            if "server" in run.over and (BIN / "qwen-npu").exists():
+                stop = [str(BIN / "qwen-npu"), "stop"]
+                subprocess.run(stop, cwd=ROOT, env=run.environment, capture_output=True)
+    results = [run.results[stage.name] for stage in chosen]
     failed = sum(result.code != 0 for result in results)
     print(f"\nAll stages, {time.monotonic() - started:.0f} s:", *results, sep="\n")
     print(f"stages: {len(results) - failed} passed, {failed} failed")
     for result in results:
         if "pytest" in result.stage.command:
-            print(result.last)
+            print(f"{result.stage.name}: {result.last}")
     return 1 if failed else 0
 
 

@@ -6,7 +6,7 @@ from patience import patient
 
 CLOSING = "the walk is complete"  # what the last chapter's last cell prints
 
-pytestmark = [pytest.mark.browser, pytest.mark.server]
+
 
 
 @pytest.fixture(scope="module")

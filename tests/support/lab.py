@@ -21,7 +21,9 @@ PRIVATE = {
     "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
     "JUPYTER_RUNTIME_DIR": "runtime",
 }
-# What the cells print is looked at every 10 ms: a streamed reply is seen growing. The command's promise ends when the last cell has ended; a click in the menu may come before the kernel is ready.
+# What the cells print is looked at every 10 ms: a streamed reply is seen growing. The command's
+# promise ends when the last cell has ended; a click in the menu may come before the kernel is
+# ready.
 RUN_ALL = """async () => {
     const app = window.jupyterapp
     await app.restored
@@ -29,7 +31,8 @@ RUN_ALL = """async () => {
     await panel.sessionContext.ready
     const seen = panel.content.widgets.map(() => new Set())
     const look = setInterval(() => panel.content.widgets.forEach((cell, number) => {
-        for (const output of cell.model.outputs?.toJSON() ?? []) if (output.name === 'stdout') seen[number].add([output.text].flat().join(''))
+        for (const output of cell.model.outputs?.toJSON() ?? [])
+            if (output.name === 'stdout') seen[number].add([output.text].flat().join(''))
     }), 10)
     const finished = await app.commands.execute('notebook:run-all-cells')
     clearInterval(look)
@@ -49,7 +52,8 @@ def wait_until_up(url: str, process: subprocess.Popen, log: Path, seconds: float
 
 @contextlib.contextmanager
 def jupyterlab(folder: Path, **more: str):
-    "JupyterLab over a private copy of the notebooks, with private settings and these variables; its address."
+    """JupyterLab over a private copy of the notebooks, with private settings and these variables;
+    its address."""
     shutil.copytree(
         ROOT / "nbs",
         folder / "nbs",
@@ -91,7 +95,8 @@ def jupyterlab(folder: Path, **more: str):
 
 @contextlib.contextmanager
 def run_whole(browser, lab_url: str, chapter: str, seconds: int, width: int = 1300):
-    "A chapter after all its cells have ended without an error: the page, how it ran, and its outputs."
+    """A chapter after all its cells have ended without an error: the page, how it ran, and its
+    outputs."""
     page = browser.new_page(viewport={"width": width, "height": 1000})
     page.set_default_timeout(patient(seconds) * 1000)
     try:

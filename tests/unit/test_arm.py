@@ -1,4 +1,5 @@
-"`make arm` refuses where it cannot work, before it touches anything. The proof itself takes half an hour."
+"""`make arm` refuses where it cannot work, before it touches anything. The proof itself takes half
+an hour."""
 
 import os
 import shutil
@@ -10,7 +11,8 @@ import pytest
 from test_script import SHELLCHECK, needs_shellcheck
 
 ROOT = Path(__file__).resolve().parents[2]
-# Programs that answer as on a machine that suits: system and architecture, user, /etc/os-release, commit, lock, free kB.
+# Programs that answer as on a machine that suits: system and architecture, user, /etc/os-release,
+# commit, lock, free kB.
 SUITS = {
     "uname": "case $1 in -s) echo Linux ;; -m) echo x86_64 ;; esac",
     "id": "echo 0",

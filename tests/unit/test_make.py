@@ -1,4 +1,5 @@
-"`make` finds a Python that fits, says what to do where there is none, and repairs what an interrupted run left."
+"""`make` finds a Python that fits, says what to do where there is none, and repairs what an
+interrupted run left."""
 
 import os
 import re
@@ -22,14 +23,16 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def project(tmp_path):
-    "A copy of what `make` needs, with a package that has no requirements: pip has nothing to download."
+    """A copy of what `make` needs, with a package that has no requirements: pip has nothing to
+    download."""
     copy = tmp_path / "project"
     shutil.copytree(ROOT / "tools", copy / "tools", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Makefile", "pyproject.toml"):
         shutil.copy(ROOT / name, copy)
     (copy / "settings.ini").write_text("[DEFAULT]\nlib_name = nothing\n")
     (copy / "setup.py").write_text(
-        'from setuptools import setup\nsetup(name="nothing", version="1", packages=[], extras_require={"dev": []})\n'
+        'from setuptools import setup\nsetup(name="nothing", version="1", packages=[], '
+        'extras_require={"dev": []})\n'
     )
     return copy
 

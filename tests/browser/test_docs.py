@@ -1,4 +1,5 @@
-"The built docs, in a real browser at desktop and phone width; and the link check, on sites with mistakes."
+"""The built docs, in a real browser at desktop and phone width; and the link check, on sites with
+mistakes."""
 
 import re
 import shutil
@@ -6,7 +7,7 @@ import shutil
 import pytest
 
 WIDTHS = [1300, 390]
-PAGES = ["index", "index.zh", "check", "call", "lib/settings"]
+PAGES = ["index", "index.zh", "check", "call", "base/settings"]
 
 
 def test_links_are_whole(docs):
@@ -35,15 +36,15 @@ def test_no_markdown_in_code(docs):
         ('<a href="index.html#no-such-part">', "index.html#no-such-part"),
         ('<img src="picture.png">', "picture.png"),
         (
-            '<a href="https://datawhalechina.github.io/qwen_npu_tut/lib/settings.html#no_such_name">',
-            "lib/settings.html#no_such_name",
+            '<a href="https://datawhalechina.github.io/qwen_npu_tut/base/settings.html#no_such_name">',
+            "base/settings.html#no_such_name",
         ),
     ],
 )
 def test_a_broken_link_is_found(tmp_path, mistake, named):
     from build_docs import broken_links
 
-    for name in ("index.html", "lib/settings.html"):
+    for name in ("index.html", "base/settings.html"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text('<h1 id="top-of-it">x</h1>')
     (tmp_path / "page.html").write_text(
@@ -61,7 +62,6 @@ def test_what_is_private_is_found(tmp_path):
     assert private_words(tmp_path) == ["page.html shows environ({, /home/somebody/"]
 
 
-@pytest.mark.browser
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", PAGES)
 def test_pages_look_right(browser, docs, screenshots, name, width):
@@ -84,7 +84,6 @@ def test_pages_look_right(browser, docs, screenshots, name, width):
         page.close()
 
 
-@pytest.mark.browser
 def test_the_walk_in_the_sidebar(browser, docs):
     page = browser.new_page(viewport={"width": 1300, "height": 1000})
     try:

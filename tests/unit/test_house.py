@@ -1,0 +1,113 @@
+"""The walls of the house: who may import whom, how large it is, and how wide.
+
+Wings are folders of the package. A module takes its names from the room that owns them."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "qwen_npu_tut"
+MODULES = sorted(
+    path
+    for path in PACKAGE.rglob("*.py")
+    if not path.name.startswith("_") and path.parent.name != "programs"
+)
+CHAPTERS = ["check", "install", "kernels", "download", "serve", "call"]
+FACES = {"settings": "base", "npusmi": "host", "console": "faces"}  # names at the root for others
+LIBRARY_LINES, REHEARSAL_LINES, WIDTH = 5_500, 500, 100
+
+# Which wings and chapters a room may import, besides its own wing.
+ALLOWED = {
+    "base": [],
+    "host": ["base"],
+    "engine": ["host", "base"],
+    "model": ["base"],
+    "server": ["engine", "model", "host", "base"],
+    "rehearsal": [],
+    "walk": ["base", "host", "engine", "model", "server", *CHAPTERS],
+    "contract": ["base", "host", "engine", "model", "server", *CHAPTERS],
+    "faces": ["base", "host", "engine", "model", "server", *CHAPTERS, "walk", "contract"],
+    **{face: [wing, "base"] for face, wing in FACES.items()},
+    **{
+        chapter: ["base", "host", "engine", "model", "server", *CHAPTERS[:place]]
+        for place, chapter in enumerate(CHAPTERS)
+    },
+}
+
+
+def room(module: Path) -> str:
+    "A module's wing, or its own name where it stands at the root."
+    inside = module.relative_to(PACKAGE)
+    return inside.parts[0] if len(inside.parts) > 1 else inside.stem
+
+
+def imported(module: Path) -> set[str]:
+    "The rooms of ours that a module imports, anywhere in it."
+    found = set()
+    depth = len(module.relative_to(PACKAGE).parts)
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf8"))):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.level:
+            inside = module.relative_to(PACKAGE).parts[: depth - node.level]
+            path = [*inside, *(node.module.split(".") if node.module else [])]
+            names = [path[0]] if path else [each.name for each in node.names]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("qwen_npu_tut"):
+            path = node.module.split(".")[1:]
+            names = [path[0]] if path else [each.name for each in node.names]
+        elif isinstance(node, ast.Import):
+            parts = [each.name.split(".") for each in node.names]
+            names = [part[1] for part in parts if part[0] == "qwen_npu_tut" and len(part) > 1]
+        found.update(names)
+    return found - {room(module)}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nothing_runs_back_up(module):
+    beyond = imported(module) - set(ALLOWED[room(module)])
+    assert not beyond, f"{room(module)} may not import {sorted(beyond)}"
+
+
+def test_what_runs_in_an_engine_imports_nothing_of_ours():
+    rooms = [path for path in MODULES if room(path) == "rehearsal"]
+    assert rooms and all(not imported(path) for path in rooms)
+
+
+def exported_lines(module: Path) -> int:
+    "Lines that a notebook exported: neither blank nor nbdev's own remarks."
+    lines = module.read_text(encoding="utf8").splitlines()
+    return sum(bool(line.strip()) and not line.startswith(("# %%", "# AUTOG")) for line in lines)
+
+
+def test_size_of_the_whole(capsys):
+    "Lines mean something at a fixed width. A later capability raises a ceiling by its own part."
+    rehearsal = sum(exported_lines(path) for path in MODULES if room(path) == "rehearsal")
+    library = sum(map(exported_lines, MODULES)) - rehearsal
+    with capsys.disabled():
+        print(f"[{library} + {rehearsal} exported lines in {len(MODULES)} modules] ", end="")
+    assert library <= LIBRARY_LINES and rehearsal <= REHEARSAL_LINES
+
+
+def without_names(text: str) -> str:
+    "A module without the list of its names, which nbdev lays out at a width of its own."
+    return re.sub(r"^__all__ = \[.*?\]$", "", text, flags=re.M | re.S)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_lines_fit_the_page(module):
+    text = without_names(module.read_text(encoding="utf8"))
+    wide = [line for line in text.splitlines() if len(line) > WIDTH]
+    assert not wide, f"wider than {WIDTH}: {wide}"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_program_in_a_string(module):
+    "What another interpreter runs is a file with a name, so that it is read, linted and tested."
+    found = [
+        node.lineno
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf8")))
+        if isinstance(node, ast.Constant) and node.value == "-c"
+    ]
+    assert not found, f"a program behind -c in lines {found}"
