@@ -152,6 +152,7 @@ def laid_plugin(home):
 
 def test_up_finds_the_running_server(run, server, home):
     before = untouched(home)
+    (home / old_home.SITE / "qwen_npu_tut/moved_since.py").touch()  # as a module of the old plugin
     code, out, err = run("up", "--yes")
     assert code == 0, out + err
     assert f"process {server.pid} answers as tiny" in out and "echo: 你好！" in out
