@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -43,12 +44,15 @@ def wheel(tmp_path):
     known = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True)
     if known.returncode: pytest.skip("git does not say which files belong to the package")
     sources, wheels = tmp_path / "sources", tmp_path / "wheels"
-    for name in filter(None, known.stdout.split("\0")):
+    names = [name for name in known.stdout.split("\0") if (ROOT / name).is_file()]
+    for name in names:
         (sources / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, sources / name)
     spoken(sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", wheels, sources)
     shutil.rmtree(sources)  # from here on there is no clone
     found, = wheels.glob("*.whl")
+    packed = set(zipfile.ZipFile(found).namelist())
+    assert {name for name in names if name.startswith("qwen_npu_tut/")} <= packed
     return found
 
 
