@@ -14,8 +14,6 @@ from patience import SLOW, patient
 
 ROOT = Path(__file__).resolve().parent.parent
 SCREENSHOTS = ROOT / "tests/screenshots"
-sys.path.insert(0, str(ROOT / "tools"))  # tests of the tools import them by name
-sys.path.insert(0, str(ROOT / "tests/support"))  # what tests share, by name too
 # A shell starts a background job with SIGINT ignored, and so would be every process that a test
 # means to stop by it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

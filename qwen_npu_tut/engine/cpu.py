@@ -43,9 +43,10 @@ def record_of(
 def lay_plugin(
     site: Path,  # an engine's site-packages
 ) -> None:
-    "Copy the files that the engine gets, and write their RECORD last."
+    "Remove what an earlier package laid, copy the files that the engine gets, write RECORD last."
     found = plugin_files()
-    for old in site.glob("qwen_npu_tut-*.dist-info"): shutil.rmtree(old)
+    earlier = (*site.glob("qwen_npu_tut-*.dist-info"), *site.glob("qwen_npu_tut"))
+    for old in earlier: shutil.rmtree(old)
     for name, data in found.items():
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         (site / name).write_bytes(data)

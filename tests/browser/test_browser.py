@@ -7,8 +7,6 @@ from patience import patient
 CLOSING = "the walk is complete"  # what the last chapter's last cell prints
 
 
-
-
 @pytest.fixture(scope="module")
 def lab_url(tmp_path_factory):
     with jupyterlab(tmp_path_factory.mktemp("lab")) as url:
