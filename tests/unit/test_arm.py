@@ -97,9 +97,10 @@ def test_shellcheck_has_nothing_to_say():
 
 @pytest.mark.parametrize("slow, passes", [("1", False), ("10", True)])
 def test_a_slow_machine_has_longer_limits(tmp_path, slow, passes):
-    for name in ("conftest.py", "patience.py"):
+    for name in ("conftest.py", "support/patience.py"):
         shutil.copy(ROOT / "tests" / name, tmp_path)
-    (tmp_path / "test_one.py").write_text(
+    (tmp_path / "unit").mkdir()
+    (tmp_path / "unit" / "test_one.py").write_text(
         "import time\nimport pytest\n@pytest.mark.timeout(0.5)\ndef test_one(): time.sleep(1)\n"
     )
     done = subprocess.run(
