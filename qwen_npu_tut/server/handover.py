@@ -19,7 +19,8 @@ from ..install import engine_python
 from .launch import avoids, beside_page, flags_of, launch_environment, launch_line, preset_of
 from ..base.events import Problem
 from ..base.settings import Settings, home
-from ..engine.stacks import Stack, advisories, stacks
+from ..engine.stacks import Stack, stacks
+from ..engine.advisories import advisories
 from ..walk import Choice, key_sentences
 
 # %% ../../nbs/server/handover.ipynb #472ebfd7

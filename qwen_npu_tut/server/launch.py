@@ -24,7 +24,8 @@ from pathlib import Path
 from ..base.events import Problem
 from ..base.files import write_atomic
 from ..base.settings import Settings, home, shown
-from ..engine.stacks import Advisory, Stack, advisories, dense_models, holes, means, objects, stacks
+from ..engine.stacks import Stack, stacks, table
+from ..engine.advisories import Advisory, advisories, holes, means, objects
 
 # %% ../../nbs/server/launch.ipynb #7f9a182a
 def key_file(
