@@ -65,9 +65,10 @@ def sentences() -> dict[str, dict]:
 
 def problem(
     name: str,  # a row of findings.toml
+    /,          # so that a sentence may have a {name} of its own
     **values,   # what stands in braces there
 ) -> Problem:
-    "The problem of that name, to be raised."
+    "The problem of that name, to be raised. KeyError where there is none, or a value is missing."
     row = sentences()[name]
     what, fix = (row[part]["en"].format(**values) for part in ("what", "fix"))
     return Problem(what, fix, row.get("code", 1))
