@@ -24,7 +24,7 @@ import httpx
 from .call import Endpoint, chat_body
 from .server.launch import avoids
 from .base.events import Problem
-from .engine.stacks import concerns, every_advisory
+from .engine.advisories import concerns, every_advisory
 
 # %% ../nbs/contract.ipynb #fe4ed651
 class Unsupported(Exception):

@@ -17,7 +17,8 @@ from importlib.resources import files
 from pathlib import Path
 from .check import Machine
 from .engine.stacks import python_for
-from .engine.plan import FileProof, PackagesProof, Step, canonical
+from packaging.utils import canonicalize_name as canonical
+from .engine.plan import FileDone, PackagesDone, Step
 from .engine.resolve import package_index
 from .base.events import Problem
 from .base.settings import home
@@ -118,7 +119,7 @@ def environment_step(
     maker = sys.executable if version == machine.python else machine.makers.get(f"python{version}")
     command = (maker, "-m", "venv", "--clear", folder) if maker else (sys.executable, "-c", ANEW, folder, conda, "create", "--yes", "--quiet", "--prefix", folder, f"python={version}", "pip")
     return Step("environment", "An engine pins hundreds of packages; in an environment of its own they disturb nothing else.", command,
-                PackagesProof(site_packages(stack, machine), {"pip": ""}), "conda create --name sglang_npu python=3.11", {} if maker else {"CONDA_REGISTER_ENVS": "false"})
+                PackagesDone(site_packages(stack, machine), {"pip": ""}), "conda create --name sglang_npu python=3.11", {} if maker else {"CONDA_REGISTER_ENVS": "false"})
 
 # %% ../nbs/02_install.ipynb #7fed3724
 WITH_FILE = ("import os, pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.argv[2]); "
@@ -157,7 +158,7 @@ def constraints_step(
     text = "".join(f"{line}\n" for line in [*(f"{name}=={stack.version(name)}" for name in names), *stack.constraints])
     writing = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
     file = constraints_file(stack.name)
-    return Step("constraints", "pip trades what is installed for what the next package asks for, unless a file says no.", (sys.executable, "-c", writing, str(file), text), FileProof(file, text))
+    return Step("constraints", "pip trades what is installed for what the next package asks for, unless a file says no.", (sys.executable, "-c", writing, str(file), text), FileDone(file, text))
 
 # %% ../nbs/02_install.ipynb #64cff396
 TORCH = ("torch", "torchvision")
@@ -187,7 +188,7 @@ def torch_step(
     plain = pip_install(stack.name, *alone, *source, *packages)
     return Step("torch", TORCH_FOR if rows or stack.needs_npu else TORCH_FOR + UNHASHED,
                 pip_locked(stack.name, "torch", rows) if rows else plain,
-                PackagesProof(site_packages(stack, machine), pins),
+                PackagesDone(site_packages(stack, machine), pins),
                 guide="pip install torch==2.6.0 torchvision==0.21.0 --index-url https://download.pytorch.org/whl/cpu")
 
 # %% ../nbs/02_install.ipynb #1dc065a1
@@ -204,7 +205,7 @@ def torch_npu_step(
     pins = [f"{package}=={stack.version(package)}" for package in ("torch", "torchvision", "torch-npu", "numpy", "wheel") if package in stack.pins]
     return Step("torch_npu", "It gives torch the device npu; numpy 2 breaks CANN 8.2, so numpy is pinned with it.",
                 pip_install(stack.name, "--constraint", str(constraints_file(stack.name)), *pins, *CANN_PYTHON_NEEDS, *BUILD_NEEDS),
-                PackagesProof(site_packages(stack, machine), {**{name: version for name, _, version in (pin.partition("==") for pin in pins)}, **dict.fromkeys((*CANN_PYTHON_NEEDS, *BUILD_NEEDS), "")}),
+                PackagesDone(site_packages(stack, machine), {**{name: version for name, _, version in (pin.partition("==") for pin in pins)}, **dict.fromkeys((*CANN_PYTHON_NEEDS, *BUILD_NEEDS), "")}),
                 guide="pip install torch_npu==2.6.0.post3", environment=environment)
 
 # %% ../nbs/02_install.ipynb #804d0970
@@ -219,4 +220,4 @@ def chip_step(
     made_with = f"image {stack.images[machine.series]}" if stack.image else f"torch-npu {stack.version('torch-npu')}, CANN {machine.cann}"
     file, text = stack_folder(stack.name) / "product.txt", f"A 2x2 product on the chip: {machine.soc}, driver {machine.driver}, {made_with}\n"
     return Step("product on the chip", "Installed is not yet working: two matrices are multiplied on the NPU.",
-                (sys.executable, "-c", KEEP, str(file), text, str(engine_python(stack.name)), "-c", PRODUCT_ON_NPU), FileProof(file, text), environment=environment)
+                (sys.executable, "-c", KEEP, str(file), text, str(engine_python(stack.name)), "-c", PRODUCT_ON_NPU), FileDone(file, text), environment=environment)

@@ -20,13 +20,14 @@ from .install import engine_python
 from .kernels import cann_environment
 from .server.launch import further_flags, objections, preset_of
 from .model.folder import proved, verify
-from .engine.plan import FileProof, Step, run_plan
+from .engine.plan import FileDone, Step, run_plan
 from .engine.cpu import plugin_step
 from .server.processes import free_port
 from .serve import find
 from .base.events import Problem
 from .base.settings import Settings, TEACHING_MODEL, home, read_settings, shown
-from .engine.stacks import Stack, also_known, holes, stacks
+from .engine.stacks import Stack, stacks
+from .engine.advisories import also_known, holes
 from .rehearsal.tutor import MADE_OF, made_of
 
 # %% ../nbs/walk.ipynb #3044e3e7
@@ -115,7 +116,7 @@ def open_steps(
     steps: Sequence[Step],  # a plan
 ) -> list[Step]:            # those of its steps that are not done
     "The steps whose proof has a gap."
-    return [step for step in steps if step.proof.gap()]
+    return [step for step in steps if step.done.gap()]
 
 def sizes(
     choice: Choice,         # whose stack and architecture decide
@@ -144,7 +145,7 @@ def teaching_steps(
                       f"Run: qwen-npu install --stack {name}")
     build = Step("teaching model", "It is kept small in this package; a server reads the ordinary layout.",
                  (str(python), "-m", "qwen_npu_tut.rehearsal.tutor", "build", str(folder)),
-                 FileProof(folder / MADE_OF, made_of()))
+                 FileDone(folder / MADE_OF, made_of()))
     return [build] if choice.stack.needs_npu else [plugin_step(choice.machine, choice.stack), build]
 
 # %% ../nbs/walk.ipynb #ab65476a
@@ -159,10 +160,10 @@ def fetch(
     named = {"endpoint": choice.settings.endpoint} | {name: value for name, value in elsewhere.items() if value}
     if model != TEACHING_MODEL or any(elsewhere.values()): return download(model, to, report=report, **named).folder
     there = to or model_folder(model)
-    if not FileProof(there / MADE_OF, made_of()).gap() and proved(there).whole: return there
+    if not FileDone(there / MADE_OF, made_of()).gap() and proved(there).whole: return there
     steps = teaching_steps(choice)
     run_plan(steps, os.environ, report, choice.stack.needs_npu)
-    with Hub(steps[-1].proof.path.parent, model) as hub: return download(model, to, hub=hub.url, fresh=True, report=report).folder
+    with Hub(steps[-1].done.path.parent, model) as hub: return download(model, to, hub=hub.url, fresh=True, report=report).folder
 
 # %% ../nbs/walk.ipynb #7dd138f9
 def serving_environment(

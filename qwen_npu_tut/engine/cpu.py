@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from ..check import Machine
 from ..install import site_packages
-from .plan import FileProof, Step
+from .plan import FileDone, Step
 from .stacks import Stack
 
 # %% ../../nbs/engine/cpu.ipynb #f0327fe0
@@ -60,5 +60,5 @@ def plugin_step(
 ) -> Step:             # one step
     "The CPU platform and the teaching model's module, laid into the engine."
     site = site_packages(stack, machine)
-    proof = FileProof(site / f"qwen_npu_tut-{version('qwen_npu_tut')}.dist-info" / "RECORD", record_of(plugin_files()))
+    proof = FileDone(site / f"qwen_npu_tut-{version('qwen_npu_tut')}.dist-info" / "RECORD", record_of(plugin_files()))
     return Step("plugin", "It tells SGLang how to serve on a plain processor; unnamed, it never answers.", (sys.executable, "-c", LAYING, str(site)), proof)

@@ -15,8 +15,8 @@ from pathlib import Path
 from ..check import Machine
 from ..host.system import run_bounded
 from ..install import chip_step, engine_python
-from ..server.launch import presets
-from .plan import CommandProof, FileProof, Step
+from .stacks import presets
+from .plan import CommandDone, FileDone, Step
 from ..base.settings import home
 from .stacks import Stack, image_options
 
@@ -60,8 +60,8 @@ def image_steps(
     image, file, text = stack.images[machine.series], engine_python(stack.name), interpreter_text(machine, stack)
     return [
         Step("image", "CANN, torch and the kernels, as their makers put them together; about 30 GB in docker's own folder.", ("docker", "pull", image),
-             CommandProof(("docker", "image", "inspect", "--format", "{{.Id}}", image), seconds=20)),
-        Step("interpreter", "A file in the place of the engine's Python starts the container.", (sys.executable, "-c", LAY, str(file), text), FileProof(file, text)),
+             CommandDone(("docker", "image", "inspect", "--format", "{{.Id}}", image), seconds=20)),
+        Step("interpreter", "A file in the place of the engine's Python starts the container.", (sys.executable, "-c", LAY, str(file), text), FileDone(file, text)),
         chip_step(machine, stack, {}),
     ]
 

@@ -149,7 +149,8 @@ def stack_list(json_: Json = False):
 @stack_app.command("show")
 def stack_show(name: str, json_: Json = False):
     "One version set: each version, how it was proved, who says so, who says otherwise, and what is known against it."
-    from qwen_npu_tut.engine.stacks import advisories, stacks
+    from qwen_npu_tut.engine.stacks import stacks
+    from qwen_npu_tut.engine.advisories import advisories
     found = stacks()[name]
     if json_: return print_json(asdict(found) | {"advisories": [asdict(each) for each in advisories(found)]})
     typer.echo(f"{found.title}\n{found.proved}")
@@ -292,15 +293,15 @@ def plan(stack: Stack = None, format: Annotated[Literal["table", "sh", "json"], 
     "The steps for this machine; touches nothing."
     from qwen_npu_tut import kernels, walk
     from qwen_npu_tut.engine.plan import script_text
-    from qwen_npu_tut.engine.stacks import also_known, holes
+    from qwen_npu_tut.engine.advisories import also_known, holes
     choice = walk.choose(stack=stack)
     lacking = walk.host_lacks(choice)
     steps = kernels.installation(choice.machine, choice.stack, wheels=wheels, deepep=deepep, environment={} if format == "table" or format == "json" and any(each.id == "cann" for each in lacking) else None, ask=format == "sh")
     known = holes(choice.stack)
     if format == "sh": return print(script_text(steps, f"The engine of the stack {choice.stack.name}: {choice.stack.title}", known), end="")
-    if format == "json": return print_json([*({"name": each.id, "reason": each.what, "fix": each.fix, "command": [], "done": False} for each in lacking), *({**step.asdict(), "done": not step.proof.gap()} for step in steps)])
+    if format == "json": return print_json([*({"name": each.id, "reason": each.what, "fix": each.fix, "command": [], "done": False} for each in lacking), *({**step.asdict(), "done": not step.done.gap()} for step in steps)])
     for each in lacking: typer.echo(f"{'by you':6} {each.id:22} {each.what} {each.fix}")
-    for step in steps: typer.echo(f"{'to do' if step.proof.gap() else 'done':6} {step.name:22} {step.reason}")
+    for step in steps: typer.echo(f"{'to do' if step.done.gap() else 'done':6} {step.name:22} {step.reason}")
     for each in known: typer.echo(f"{'known':6} {each.id:22} {each.what} {each.fix}")
     if rest := also_known(choice.stack, known): typer.echo(rest)
 
