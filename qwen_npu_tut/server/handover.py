@@ -132,7 +132,7 @@ def compose_file(launch: Launch) -> str:
         raise problem("no-card-for-image", stack=stack.name, series=" and ".join(stack.images))
     _need_port(launch.settings)
     run: dict[str, list[str]] = {}
-    for flag, value in flag_pairs(container_line(launch.engine)):
+    for flag, value in flag_pairs(container_line(machine, stack)):
         run.setdefault(flag, []).append(value)
     for flag in run.keys() - {*IN_COMPOSE, *LISTED}: raise problem("not-in-compose", option=flag)
     # a key file of its own: a running server's is not touched, and `stop` leaves this one
