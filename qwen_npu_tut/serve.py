@@ -23,8 +23,8 @@ from .base.events import Event, Listener, problem, unheard
 from .base.files import Store, locked
 from .base.settings import home, shown
 from .model.folder import read_receipt, verify
-from .server.launch import Launch, container_name, flags_of, hand_over_key, key_file
-from .server.launch import key_of, remove_container, with_key
+from .server.launch import (
+    Launch, container_name, flags_of, hand_over_key, key_file, key_of, remove_container, with_key)
 from .server.processes import birth, end_session, free_port, spawn
 
 # %% ../nbs/05_serve.ipynb #8b634b0d
@@ -81,17 +81,16 @@ def running() -> list[Server]:
     return [server for name in SERVERS.names() if (server := find(name))]
 
 def status(name: str = "default") -> dict:
-    """What is known of a server: state, url, pid, model, log.
-
-    It is running, starting (it has not said that it is ready), dead (it ended by itself), stopped.
-    """
-    server, log = SERVERS.read(name), home() / "logs" / f"server-{name}.log"
+    "What is known of a server: running, starting (not ready yet), dead (by itself) or stopped."
+    server, log = SERVERS.read(name), _log(name)
     if server is None:
-        unknown = dict.fromkeys(("url", "pid", "model"))
-        return {"state": "stopped", **unknown, "log": str(log) if log.is_file() else None}
+        return {"state": "stopped", "url": None, "pid": None, "model": None,
+                "log": str(log) if log.is_file() else None}
     state = "dead" if not server.alive else "running" if server.ready else "starting"
     return {"state": state, "url": server.url, "pid": server.pid, "model": server.model_name,
             "log": server.log}
+
+def _log(name: str) -> Path: return home() / "logs" / f"server-{name}.log"
 
 # %% ../nbs/05_serve.ipynb #c24356a4
 PHASES = {"imports": None, "weights": "Load weight begin", "KV cache": "Load weight end",
@@ -161,10 +160,7 @@ def wait_ready(
     tell: Listener = unheard,  # told of phases
     timeout: float = 1800.0,   # seconds in all
 ) -> None:
-    """Return once the server said that it is ready and made a token.
-
-    `Problem` if it ends before, or when the time is up.
-    """
+    "Return once it said that it is ready and made a token. `Problem` if it ends, or is late."
     deadline = time.monotonic() + timeout
     if server.ready or not Path(server.log).is_file(): return _first_token(server, deadline)
     reader, rest = PhaseReader(tell), b""
@@ -174,11 +170,11 @@ def wait_ready(
             alive, new = server.alive, log.read()
             *lines, rest = (rest + new).split(b"\n")
             if any(reader.read(line.decode("utf8", errors="replace")) for line in lines): break
-            ended, late = not alive and not new, time.monotonic() > deadline
-            if ended or late:
+            ended = not alive and not new
+            if ended or time.monotonic() > deadline:
                 row = "server-ended" if ended else "server-not-ready"
-                raise problem(row, phase=reader.phase, seconds=round(timeout),
-                              words=last_words(server.log, server.line))
+                words = last_words(server.log, server.line)
+                raise problem(row, phase=reader.phase, seconds=round(timeout), words=words)
             time.sleep(0.05)
     _first_token(server, deadline)
     reader.turn("")
@@ -208,17 +204,17 @@ def _refuse_missing(launch: Launch) -> None:
 
 def _placed(launch: Launch) -> Launch:
     "The same on a port that is free, and that no other server of ours was given."
-    settings, others = launch.settings, running()
-    for other in others:  # it may not listen yet
-        if other.name != settings.server and urlsplit(other.url).port == settings.port:
+    port = launch.settings.port
+    for other in running():  # it may not listen yet
+        if urlsplit(other.url).port == port and other.name != launch.settings.server:
             holder = f"the server {other.name!r} (process {other.pid})"
-            raise problem("port-taken", port=settings.port, holder=holder)
-    return launch.changed(port=free_port(settings.host, settings.port))
+            raise problem("port-taken", port=port, holder=holder)
+    return launch.changed(port=free_port(launch.settings.host, port))
 
 # %% ../nbs/05_serve.ipynb #d858c34f
 def _begin(launch: Launch) -> Server:
     "Start the process apart from this one, and write down what was started."
-    settings, log = launch.settings, home() / "logs" / f"server-{launch.settings.server}.log"
+    settings, log = launch.settings, _log(launch.settings.server)
     hand_over_key(settings)
     if log.is_file(): log.replace(log.with_suffix(".previous.log"))
     pid, born = spawn(launch.line, log, launch.environment, home())
@@ -261,9 +257,7 @@ def start(
 ) -> Server:
     """A server that is ready: the running one if it has these settings, else a new one.
 
-    Where the settings leave it open it gets a free port, and a key where it needs one. Ctrl-C while
-    it comes up stops it. `Problem` where it cannot be, or what lives under its name is another.
-    """
+    It gets a free port and a key where it needs them. Ctrl-C while it comes up stops it."""
     _refuse_missing(launch)
     name, launch = launch.settings.server, with_key(launch)
     def waiting(holder: int) -> None: tell(Event("waiting", text=str(holder)))

@@ -17,9 +17,9 @@ from ..base.settings import Settings, home
 from ..engine.advisories import advisories
 from ..engine.image import container_line
 from ..engine.stacks import Stack, stacks
-from .launch import Launch, avoids, beside_page, flag_pairs, flags_of
-from .launch import hand_over_key, key_sentences, refuse_unsafe, why_key
-from .launch import with_key
+from qwen_npu_tut.server.launch import (
+    Launch, avoids, beside_page, flag_pairs, flags_of, hand_over_key, key_sentences, refuse_unsafe,
+    why_key, with_key)
 
 # %% ../../nbs/server/handover.ipynb #472ebfd7
 def served_stack(named: Stack) -> Stack:
@@ -99,8 +99,9 @@ def systemd_unit(
     _need_port(settings)
     chosen = {each.name: value for each in fields(Settings) if each.name != "api_key"
               and (value := getattr(settings, each.name)) not in (None, "", each.default)}
+    local = os.path.isdir(os.path.expanduser(settings.model))
     chosen |= {"stack": stack.name, "port": settings.port, "host": settings.host,
-               "model": launch.folder if launch.folder.is_dir() else settings.model}
+               "model": launch.folder if local else settings.model}
     options = [word for name, option in OPTIONS.items() if name in chosen
                for word in (option, chosen.pop(name))]
     line = " ".join(map(quoted, (command, "serve", "--foreground", *options)))
@@ -121,10 +122,7 @@ IN_COMPOSE = {"--network": "network_mode", "--ipc": "ipc", "--shm-size": "shm_si
 LISTED = ("--device", "--volume", "--env", "--rm")  # a restarted service removes nothing
 
 def compose_file(launch: Launch) -> str:
-    """The service of an image for `docker compose up` (compose-spec.io); its key's file is written.
-
-    `Problem` where the stack is no image, or the machine has no card for it.
-    """
+    "The service of an image for `docker compose up` (compose-spec.io); writes its key's file."
     stack, machine = launch.engine.stack, launch.engine.machine
     if not stack.image:
         raise problem("no-image-of-it" if stack.images else "no-image-at-all", stack=stack.name)

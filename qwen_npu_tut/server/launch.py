@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['OWN_FLAGS', 'SECRET_FLAGS', 'LOOPBACK', 'KEY', 'flag_pairs', 'flags_of', 'avoids', 'objections', 'further_flags',
            'key_file', 'hand_over_key', 'key_of', 'is_loopback', 'takes_key', 'refuse_key', 'refuse_unsafe', 'Launch',
-           'launch', 'container_name', 'container_variables', 'remove_container', 'made_key_file', 'why_key',
-           'with_key', 'key_sentences', 'beside_page']
+           'launch', 'container_name', 'remove_container', 'made_key_file', 'why_key', 'with_key', 'key_sentences',
+           'beside_page']
 
 # %% ../../nbs/server/launch.ipynb #1357ffac
 import hashlib
@@ -18,6 +18,7 @@ import secrets
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.resources import files
 from pathlib import Path
 from ..base.events import Problem, problem
 from ..base.files import write_atomic
@@ -73,11 +74,7 @@ def objections(
 
 # %% ../../nbs/server/launch.ipynb #dd307d84
 def further_flags(settings: Settings, stack: Stack) -> list[str]:
-    """The settings' `flags` as words.
-
-    `Problem` for a quote that is not closed, for what is a setting or a secret, and for what a
-    release gives wrong answers with.
-    """
+    "The settings' `flags` as words. `Problem` where one is a setting, a secret, or does harm."
     try: words = shlex.split(settings.flags or "")
     except ValueError: raise problem("quote-not-closed", flags=settings.flags) from None
     for flag in (word.partition("=")[0] for word in words if word.startswith("--")):
@@ -91,11 +88,7 @@ def further_flags(settings: Settings, stack: Stack) -> list[str]:
 
 # %% ../../nbs/server/launch.ipynb #dcfd2a91
 def _line(
-    settings: Settings,
-    stack: Stack,
-    python: Path | str,
-    folder: Path,
-    draft: Path | None,
+    settings: Settings, stack: Stack, python: Path | str, folder: Path, draft: Path | None
 ) -> tuple[str, ...]:
     "The command that starts the server."
     preset, tokens = preset_of(settings.preset, stack), settings.max_total_tokens
@@ -107,7 +100,7 @@ def _line(
         "--context-length": settings.context_length or None,
         "--max-total-tokens": tokens if bounded else None,
         "--config": key_file(settings.server) if settings.api_key else None}
-    given = [(flag, str(value)) for flag, value in perhaps.items() if value is not None]
+    given = ((flag, str(value)) for flag, value in perhaps.items() if value is not None)
     return (
         str(python), "-m", "sglang.launch_server", "--model-path", str(folder),
         "--served-model-name", settings.model_name,
@@ -149,19 +142,12 @@ def key_file(name: str) -> Path:
 
 def _quiet_file() -> Path: return home() / "servers" / "quiet-logging"
 
-_LOUD = ("sglang.srt.entrypoints.engine", "httpx", "httpcore")
-_LINE = {"format": "[%(asctime)s] %(message)s", "datefmt": "%Y-%m-%d %H:%M:%S"}
-_QUIET = {
-    "version": 1, "disable_existing_loggers": False, "formatters": {"plain": _LINE},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
-    "root": {"level": "INFO", "handlers": ["stderr"]},
-    "loggers": {name: {"level": "WARNING"} for name in _LOUD}}
-
 def hand_over_key(settings: Settings) -> None:
     "Write the key's file and the logging configuration; where there is no key, remove an old one."
     key_file(settings.server).unlink(missing_ok=True)
     if not settings.api_key: return
-    write_atomic(_quiet_file(), json.dumps(_QUIET))
+    logging = files("qwen_npu_tut").joinpath("quiet-logging.json")
+    write_atomic(_quiet_file(), logging.read_text(encoding="utf8"))
     write_atomic(key_file(settings.server), f"api-key: {json.dumps(settings.api_key)}\n")
 
 def key_of(name: str) -> str | None:
@@ -241,9 +227,8 @@ def launch(
 ) -> Launch:
     """What starts a service with these settings: put together here and nowhere else.
 
-    Asks no network, and of the disk only whether `model` names a folder. `Problem` for flags and
-    presets that do not fit the stack, and for what must not be served.
-    """
+    Asks of the disk only whether `model` is a folder. `Problem` for what must not be served, and
+    for flags and presets that do not fit the stack."""
     stack = engine.stack
     if refuse:
         refuse_unsafe(settings, stack)
@@ -253,19 +238,16 @@ def launch(
     draft = model_folder(preset.draft) if preset and preset.draft else None
     line = _line(settings, stack, python or engine.python, folder, draft)
     environment = _environment(settings, stack, os.environ if base is None else base)
-    if stack.image: environment |= container_variables(settings.server, folder, draft)
+    if stack.image:
+        told = {"CONTAINER": container_name(settings.server), "MODEL_FOLDER": folder,
+                "DRAFT_FOLDER": draft, "SERVER_FILES": home() / "servers"}
+        environment |= {f"QWEN_NPU_{name}": str(value) for name, value in told.items() if value}
     return Launch(settings, engine, line, environment, folder, draft)
 
 # %% ../../nbs/server/launch.ipynb #540a5fec
 def container_name(name: str) -> str:
     "The name of a server's container, of this home folder's alone."
     return f"qwen-npu-{hashlib.sha256(str(home()).encode()).hexdigest()[:8]}-{name}"
-
-def container_variables(name: str, folder: Path, draft: Path | None) -> dict[str, str]:
-    "What the file in the place of the engine's Python is told: the container's name, its folders."
-    told = {"QWEN_NPU_CONTAINER": container_name(name), "QWEN_NPU_MODEL_FOLDER": str(folder),
-            "QWEN_NPU_SERVER_FILES": str(home() / "servers")}
-    return told | ({"QWEN_NPU_DRAFT_FOLDER": str(draft)} if draft else {})
 
 def remove_container(name: str) -> None:
     "Remove what a container's client may have left behind."
@@ -307,9 +289,10 @@ def key_sentences(settings: Settings, stack: Stack) -> list[str]:
     if why := why_key(settings, stack):
         reached = not is_loopback(settings.host)
         because = f"others reach {settings.host}" if reached else f"it closes the holes {why}"
-        return [f"A key is made for this server at its first start, because {because}. "
-                f"It lies in {file}.",
-                f"For requests by hand: export QWEN_NPU_API_KEY=$(cat {file})"]
+        return [
+            f"A key is made for this server at its first start, because {because}. "
+            f"It lies in {file}.",
+            f"For requests by hand: export QWEN_NPU_API_KEY=$(cat {file})"]
     if takes_key(stack) or not holes(stack): return []
     return [f"{release} has no way of its own to take a key unseen, so every user of this machine "
             "reaches its holes. Serve it only where you trust everybody who has an account, or "
