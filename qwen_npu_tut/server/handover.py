@@ -106,11 +106,13 @@ def systemd_unit(
                for word in (option, chosen.pop(name))]
     line = " ".join(map(quoted, (command, "serve", "--foreground", *options)))
     named = [f"HOME={home()}", *(f"{name.upper()}={value}" for name, value in chosen.items())]
-    return files("qwen_npu_tut").joinpath("systemd.service").read_text(encoding="utf8").format(
-        title=quoted(f"{settings.model_name} on SGLang, stack {stack.name}")[1:-1],
+    plain = {"name": settings.model_name.replace("\n", " "), "stack": stack.name, "user": user,
+             "key": home() / "servers" / f"{settings.server}.env"}
+    template = files("qwen_npu_tut").joinpath("systemd.service").read_text(encoding="utf8")
+    return template.format(
         line=line.replace("$", "$$"),  # in a command $ begins a variable; elsewhere it does not
         variables="\n".join(f"Environment={quoted(f'QWEN_NPU_{each}')}" for each in named),
-        key=str(home() / "servers" / f"{settings.server}.env").replace("%", "%%"), user=user)
+        **{name: str(value).replace("%", "%%") for name, value in plain.items()})
 
 def _need_port(settings: Settings) -> None:
     if not settings.port: raise problem("service-without-port")

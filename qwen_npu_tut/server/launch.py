@@ -231,8 +231,8 @@ def launch(
     for flags and presets that do not fit the stack."""
     stack = engine.stack
     if refuse:
-        refuse_unsafe(settings, stack)
         if stack.page_line: raise problem("page-not-served", stack=stack.name, why=stack.refused)
+        refuse_unsafe(settings, stack)
     preset = preset_of(settings.preset, stack)
     folder = model_folder(settings.model)
     draft = model_folder(preset.draft) if preset and preset.draft else None
@@ -263,7 +263,7 @@ def _made_key(name: str) -> str:
     file = made_key_file(name)
     place = shown(file)
     try:
-        if not file.exists(): write_atomic(file, secrets.token_urlsafe(32) + "\n")
+        if not file.exists(): write_atomic(file, f"sk-{secrets.token_urlsafe(32)}\n")
         if file.stat().st_mode & 0o077: raise problem("key-seen-by-others", file=place)
         key = file.read_text(encoding="utf8").strip()
     except OSError as error: raise problem("key-not-read", file=place, why=error.strerror) from None
