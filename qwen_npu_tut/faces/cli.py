@@ -175,8 +175,8 @@ def stack_verify(name: str, json_: Json = False):
 @asking.command()
 def contract(url: Annotated[str, typer.Argument(help="An address such as http://127.0.0.1:30000, with or without /v1.")], model: Annotated[str | None, typer.Option("--model", help="A name from its model list; the first if not given.")] = None, json_: Json = False):
     "What Qwen3 on SGLang should do, asked of any address. Exit code 1 where something fails. A key comes from QWEN_NPU_API_KEY."
-    from qwen_npu_tut.contract import CHECKS, Endpoint, contract as asked
-    def tell(found): typer.echo(f"{list(CHECKS).index(found.id) + 1:2} {found.id:28} {found.result:12} {found.evidence}")
+    from qwen_npu_tut.contract import QUESTIONS, Endpoint, contract as asked
+    def tell(found): typer.echo(f"{list(QUESTIONS).index(found.id) + 1:2} {found.id:28} {found.result:12} {found.evidence}")
     verdicts = asked(Endpoint(url, read_settings().api_key, model, retries=0), (lambda found: None) if json_ else tell)
     counts = {each: sum(found.result == each for found in verdicts) for each in ("pass", "fail", "unsupported")}
     if json_: print_json({"checks": [asdict(each) for each in verdicts]})
