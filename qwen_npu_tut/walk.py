@@ -45,7 +45,7 @@ class Choice:
         "The stack's engine on this machine, made or still to be made."
         return Engine(self.machine, self.stack)
 
-def choose(host: Host | None = None, **given) -> Choice:
+def choose(host: Host | None = None, /, **given) -> Choice:
     """Read the machine, this one or a recorded one, and the settings; None counts as not given.
 
     The stack is the named or the fitting one, the model the named, the preset's or the stack's."""
