@@ -46,11 +46,11 @@ class Choice:
         return Engine(self.machine, self.stack)
 
 def choose(
-    host: Host | None = None,  # this machine if None, or a recorded one
-    **given,                   # settings that the caller names; None counts as not named
+    on: Host | None = None,  # this machine if None, or a recorded one; `host` is a setting
+    **given,                 # settings that the caller names; None counts as not named
 ) -> Choice:
     "Read machine and settings: the named stack or the fitting one, the named model or the stack's."
-    machine, named = read_machine(host or Host()), read_settings(**given)
+    machine, named = read_machine(on or Host()), read_settings(**given)
     stack = stacks()[named.stack] if named.stack else fitting_stack(machine)
     preset = preset_of(named.preset, stack)
     usual = {"model": preset.model if preset else stack.model}
