@@ -27,8 +27,8 @@ class Advisory:
     date: str                 # when the source was read
     proof: str                # as a pin's, or emulated: seen on an emulated NPU
     npu: bool = False         # it concerns NPU stacks alone
-    image: bool = False       # it concerns the official images alone, whose packages we do not choose
-    needs: tuple[str, ...] = ()       # flags, or a program: without one of them nobody is open to it
+    image: bool = False       # it concerns the official images alone
+    needs: tuple[str, ...] = ()       # flags, or a program: without one nobody is open to it
     runs_code: bool = False   # whoever reaches the port can run programs on the server
     key_guards: bool = False  # the server's key keeps them out
     avoided_by: tuple[str, ...] = ()  # words of a launch line that avoid it
@@ -42,30 +42,31 @@ class Advisory:
 # %% ../../nbs/engine/advisories.ipynb #3d569196
 def concerns(known: Advisory, version: str) -> bool:
     "Whether a release has it. A branch has what nobody has mended."
-    try:
-        release = Version(version)
-        return Version(known.since) <= release and (not known.until or release < Version(known.until))
+    try: release = Version(version)
     except InvalidVersion: return not known.until
+    mended = known.until and release >= Version(known.until)
+    return Version(known.since) <= release and not mended
 
 def objects(known: Advisory, value: str) -> bool:
     "Whether a setting's value does harm."
     return value not in known.good if known.good else value in known.bad
 
 def means(flag: str, name: str) -> bool:
-    "Whether a flag, as somebody typed it, is the one of that name: argparse takes its beginning too."
+    "Whether a flag, as somebody typed it, is the one of that name: its beginning is enough."
     return flag == name or (len(flag) > 3 and flag.startswith("--") and name.startswith(flag))
 
 # %% ../../nbs/engine/advisories.ipynb #85657e95
 @cache
 def every_advisory() -> tuple[Advisory, ...]:
     "All rows `advisory` of stacks.toml."
-    return tuple(Advisory(**row | {"date": str(row["date"])}) for row in table("stacks")["advisory"])
+    rows = table("stacks")["advisory"]
+    return tuple(Advisory(**row | {"date": str(row["date"])}) for row in rows)
 
 def advisories(
     stack: Stack,
     kind: str = "",  # all kinds if empty
 ) -> list[Advisory]:
-    "What is known against a stack's own versions; an image is judged by the stack that it is made from."
+    "What is known against a stack's own versions; an image is judged by the stack behind it."
     pins = stacks()[stack.name.removesuffix("-image")].pins
     return [each for each in every_advisory()
             if each.package in pins and concerns(each, pins[each.package].version)
@@ -87,7 +88,7 @@ def also_known(
     stack: Stack,
     told: Sequence[Advisory],  # what has been said already
 ) -> str:
-    "A sentence with the other security advisories, without those that only a flag opens; or nothing."
+    "A sentence with the other security advisories, but for those that only a flag opens; or \"\"."
     rest = [each for each in advisories(stack, "security") if each not in told and not each.needs]
     if not rest: return ""
     names = ", ".join(each.id for each in rest)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HEAD', 'CARRIED', 'BLOCK', 'Done', 'FileDone', 'fits', 'PackagesDone', 'CommandDone', 'Step', 'open_steps',
-           'step_log', 'run_step', 'refuse_missing', 'run_plan', 'script_text']
+           'make_step', 'step_log', 'run_step', 'refuse_missing', 'run_plan', 'script_text']
 
 # %% ../../nbs/engine/plan.ipynb #4befc5b3
 import os
@@ -23,6 +23,7 @@ from ..base.events import Event, Listener, problem, unheard
 from ..base.files import locked, program
 from ..base.settings import home, shown
 from .advisories import Advisory
+from .stacks import table
 from ..host.system import run_bounded, run_logged
 
 # %% ../../nbs/engine/plan.ipynb #d07e0001
@@ -76,7 +77,8 @@ class PackagesDone:
         pairs = (name.partition("-")[::2] for name in whole)
         have = {canonicalize_name(name): version for name, version in pairs}
         for name in self.absent:
-            if canonicalize_name(name) in have: return f"The package {name} is installed, and has to go."
+            if canonicalize_name(name) in have:
+                return f"The package {name} is installed, and has to go."
         def is_there(name: str, version: str) -> bool:
             return (found := have.get(canonicalize_name(name))) is not None and fits(version, found)
         lacking = [" ".join(each).strip() for each in self.versions.items() if not is_there(*each)]
@@ -90,8 +92,9 @@ class PackagesDone:
 
     def shell(self) -> tuple[str, ...]:
         python = self.site.parents[2] / "bin" / "python"  # env/lib/pythonX.Y/site-packages
-        pins = [f"{name}=={version}" if version else name for name, version in self.versions.items()]
-        return (str(python), str(program("read_back")), *pins, *(f"{name}==absent" for name in self.absent))
+        wanted = {**self.versions, **dict.fromkeys(self.absent, "absent")}
+        pins = (f"{name}=={version}" if version else name for name, version in wanted.items())
+        return (str(python), str(program("read_back")), *pins)
 
 # %% ../../nbs/engine/plan.ipynb #6c7f4c21
 @dataclass(frozen=True)
@@ -126,18 +129,31 @@ class Step:
 
     def changed(self) -> dict[str, str]:
         "Of its environment what differs from ours, for ours may hold keys."
-        return {name: value for name, value in sorted(self.environment.items()) if os.environ.get(name) != value}
+        return {name: value for name, value in sorted(self.environment.items())
+                if os.environ.get(name) != value}
 
     def asdict(self) -> dict:
         "The step as plain data, for JSON."
-        return {"name": self.name, "reason": self.reason, "guide": self.guide, "command": list(self.command),
-                "environment": self.changed(), "folder": str(self.folder) if self.folder else None}
+        return {"name": self.name, "reason": self.reason, "guide": self.guide,
+                "command": list(self.command), "environment": self.changed(),
+                "folder": str(self.folder) if self.folder else None}
 
 def open_steps(steps: Sequence[Step]) -> list[Step]:
     "Those that are not done."
     return [step for step in steps if step.done.gap()]
 
 # %% ../../nbs/engine/plan.ipynb #9c3b8800
+def make_step(
+    name: str,
+    command: tuple[str, ...],
+    done: Done,
+    row: str = "",  # of steps.toml, if not the name's
+    **more,         # environment, folder, needs, fetches
+) -> Step:
+    "A step whose reason and guide's line stand in steps.toml."
+    said = table("steps")[row or name]
+    return Step(name, said["reason"]["en"], command, done, said.get("guide", ""), **more)
+
 def step_log(step: Step) -> Path:
     "Where a step's output is kept; a second run goes on in the same file."
     return home() / "logs" / f"install-{step.name.replace(' ', '-')}.log"
@@ -152,18 +168,21 @@ def run_step(
 ) -> None:
     "Look, run, look again. `Problem` where it is not done afterwards."
     began = time.monotonic()
-    if not step.done.gap(): return tell(Event("skipped", step.name, seconds=time.monotonic() - began))
+    def since() -> float: return time.monotonic() - began
+    if not step.done.gap(): return tell(Event("skipped", step.name, seconds=since()))
     step.done.mend()
     log = step_log(step)
     begin = log.stat().st_size if log.is_file() else 0
     tell(Event("begun", step.name, step.reason, log=log))
     def line(text: str): tell(Event("output", step.name, text))
-    code = run_logged(step.command, log, {**environment, **step.environment}, step.folder, line, keep=[lock])
-    seconds, gap = time.monotonic() - began, step.done.gap()
-    if code == 0 and not gap: return tell(Event("done", step.name, seconds=seconds, log=log))
-    tell(Event("failed", step.name, gap, seconds, log))
+    merged = {**environment, **step.environment}
+    code = run_logged(step.command, log, merged, step.folder, line, keep=[lock])
+    gap = step.done.gap()
+    if code == 0 and not gap: return tell(Event("done", step.name, seconds=since(), log=log))
+    tell(Event("failed", step.name, gap, since(), log))
     known = likely_cause(log, begin, npu=npu)
-    lines = [each for each in log.read_text(encoding="utf8", errors="replace").splitlines() if each.strip()]
+    text = log.read_text(encoding="utf8", errors="replace")
+    lines = [each for each in text.splitlines() if each.strip()]
     raise problem("step-failed", step=step.name, code=code, gap=gap, log=shown(log),
                   cause=f"{known.cause}\n{known.fix}\n" if known else "",
                   lines="\n".join(f"  {each[:200]}" for each in lines[-6:]))
@@ -175,7 +194,8 @@ def refuse_missing(steps: Sequence[Step], environment: Mapping[str, str]) -> Non
         path = (environment | step.environment).get("PATH")
         return os.path.isabs(program) or shutil.which(program, path=path) is not None
     called = [(each, step) for step in steps for each in (step.command[0], *step.needs)]
-    lacking = {each: step.name for each, step in called if not found(each, step) and step.done.gap()}
+    lacking = {each: step.name for each, step in called
+               if not found(each, step) and step.done.gap()}
     if not lacking: return
     row = "docker-not-installed" if "docker" in lacking else "programs-not-installed"
     raise problem(row, programs=", ".join(lacking), step=next(iter(lacking.values())))
@@ -254,7 +274,7 @@ def script_text(
     title: str,                      # what the plan makes
     known: Sequence[Advisory] = (),  # what is known against its releases
 ) -> str:
-    "A plan as a commented bash script that can be run again and again, here or where nothing of ours is."
+    "A plan as a commented bash script, to be run again and again, here or where we are not."
     told = "".join(f"\n# Known: {_comment(f'{each.id}: {each.what} {each.fix}')}" for each in known)
     words = [word for step in steps for word in (*step.command, *step.done.shell())]
     carried = [Path(word) for word in dict.fromkeys(filter(_is_ours, words))]

@@ -38,9 +38,9 @@ class Recipe:
     "What an installation needs to know beside the versions."
     indexes: ByName = field(default_factory=dict)   # torch: CPU builds; triton: triton-ascend
     cann_roots: tuple[str, ...] = ()                # where its CANN lies, the likeliest first
-    npu_file: tuple[str, ...] = ()                  # SGLang's file for NPUs in python/, and its extra
+    npu_file: tuple[str, ...] = ()                  # SGLang's for NPUs in python/, and its extra
     kernel_target: Arguments = field(default_factory=dict)  # series to build.sh's arguments
-    deepep_target: Arguments = field(default_factory=dict)  # for DeepEP, which a model of experts needs
+    deepep_target: Arguments = field(default_factory=dict)  # for DeepEP, for models of experts
     kernel_archive: str = ""                        # a name with {tag}, {chip} and {architecture}
     kernel_digests: ByName = field(default_factory=dict)    # SHA-256 by such a name
     download_bytes: Mapping[str, int] = field(default_factory=dict)  # fetched, by architecture
@@ -106,7 +106,8 @@ def image_options() -> tuple[str, ...]:
 # %% ../../nbs/engine/stacks.ipynb #0124dea1
 class _ByName(dict):
     "`Problem` with the names that there are for a name that is not."
-    def __missing__(self, name: str): raise problem("no-such-stack", name=name, known=", ".join(self))
+    def __missing__(self, name: str):
+        raise problem("no-such-stack", name=name, known=", ".join(self))
 
 @cache
 def stacks() -> Mapping[str, Stack]:
@@ -114,7 +115,8 @@ def stacks() -> Mapping[str, Stack]:
     made = _ByName()
     for name, row in table("stacks").items():
         if not isinstance(row, dict) or "pins" not in row: continue
-        pins = {package: Pin(**pin | {"date": str(pin["date"])}) for package, pin in row["pins"].items()}
+        pins = {package: Pin(**pin | {"date": str(pin["date"])})
+                for package, pin in row["pins"].items()}
         made[name] = Stack(name=name, **row | {"pins": pins})
         if made[name].images: made[f"{name}-image"] = _as_image(made[name])
     return made
@@ -161,7 +163,7 @@ def preset_of(name: str | None, stack: Stack) -> Preset | None:
 SUPPORTED = ("A2", "A3")  # sgl-project/sglang, Ascend NPU documentation
 
 def dies(machine: Machine) -> int:
-    "NPU devices as torch_npu counts them, two on a card of the A3 series: npu-smi's, else the nodes, else the bus's."
+    "NPU devices as torch_npu counts them; a card of the A3 series has two."
     numbered = sum(bool(re.search(r"\d$", node)) for node in machine.nodes)
     return len(machine.smi.devices) or numbered or len(machine.npus)
 
@@ -174,18 +176,19 @@ def image_route(machine: Machine, stack: Stack) -> str:
 
 # %% ../../nbs/engine/stacks.ipynb #65652161
 def python_for(machine: Machine, stack: Stack) -> str:
-    "The engine's Python, such as 3.11: ours, else one beside it, else conda's; empty where there is no way to it."
+    "The engine's Python, such as 3.11: ours, else one beside it, else conda's; empty: none."
     if not stack.python or machine.python in stack.python: return machine.python
     conda = any(not name.startswith("python") for name in machine.makers)
     return next((each for each in stack.python if conda or f"python{each}" in machine.makers), "")
 
 # %% ../../nbs/engine/stacks.ipynb #d56bc953
 def changes(machine: Machine, stack: Stack) -> dict[str, int]:
-    "A sentence for each change that makes an NPU stack fit, and how heavy it is; empty where it fits as it is."
+    "A sentence for each change that makes an NPU stack fit, and how heavy the change is."
     cann, needed, driver = machine.cann, stack.version("cann"), stack.version("driver")
     bare, python = not stack.image, stack.python[0] if stack.python else ""
     def other(version: str) -> bool: return version.lower() != needed.lower()
-    old = version_key(machine.driver) < version_key(driver) and (machine.driver or not machine.container)
+    bus_alone = not machine.driver and machine.container  # a container may not see the driver
+    old = version_key(machine.driver) < version_key(driver) and not bus_alone
     found = {
         f"Make environments with Python {python}.": (1, not python_for(machine, stack)),
         f"Install CANN {needed} in place of {cann}.": (4, bare and cann and other(cann)),
@@ -195,7 +198,8 @@ def changes(machine: Machine, stack: Stack) -> dict[str, int]:
         f"Take a machine with {' or '.join(stack.architectures)}.":
             (9, machine.architecture not in stack.architectures),
         "Install docker (docs.docker.com/engine/install).": (3, stack.image and not machine.docker),
-        "Leave the container: an image is run from the host.": (9, stack.image and machine.container),
+        "Leave the container: an image is run from the host.":
+            (9, stack.image and machine.container),
     }
     return {sentence: weight for sentence, (weight, holds) in found.items() if holds}
 

@@ -5,15 +5,16 @@ python probe.py npu|cpu
 The line `probe ok: NAME` is read by check and stands in records of machines.
 """
 
+import importlib
 import sys
 
 import torch
 
-device = sys.argv[1]
-if device == "npu":
-    import torch_npu  # noqa: F401: it gives torch the device
-ones = torch.ones(2, 2, device=device)
+ones = torch.ones(2, 2)
+if sys.argv[1] == "npu":
+    importlib.import_module("torch_npu")  # it gives torch the device
+    ones, name = ones.npu(), torch.npu.get_device_name(0)
+else:
+    name = f"the processor, torch {torch.__version__}"
 assert (ones @ ones).sum().item() == 8
-npu = device == "npu"
-name = torch.npu.get_device_name(0) if npu else f"the processor, torch {torch.__version__}"
 print("probe ok:", name)
