@@ -7,6 +7,7 @@ moves or takes other values, its call is changed here, and what comes out stays 
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 import re
@@ -14,23 +15,22 @@ import shlex
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
 from unittest import mock
 
 import machines as simulated
 
 import qwen_npu_tut
-from qwen_npu_tut import install, kernels, serve, walk
+from qwen_npu_tut import install, kernels, walk
 from qwen_npu_tut.server import handover
 from qwen_npu_tut.engine import image, cpu as plugin, plan as script
-from qwen_npu_tut.server.launch import hand_over_key, refuse_unsafe, with_key
-from qwen_npu_tut.download import model_folder
-from qwen_npu_tut.server.launch import launch_environment, presets
+from qwen_npu_tut.server.launch import Launch, hand_over_key, launch, with_key
 from qwen_npu_tut.host.machine import Machine, read_machine
 from qwen_npu_tut.engine.plan import CommandProof, FileProof, PackagesProof, Step
 from qwen_npu_tut.host.record import read_record
-from qwen_npu_tut.base.settings import Problem, Settings, home
-from qwen_npu_tut.engine.stacks import advisories, stack, stacks
+from qwen_npu_tut.base.events import Problem
+from qwen_npu_tut.base.settings import ALIASES, Settings, home
+from qwen_npu_tut.engine.stacks import advisories, presets, stack, stacks
+from qwen_npu_tut.engine.target import Engine
 
 PACKAGE = Path(qwen_npu_tut.__file__).parent
 
@@ -219,43 +219,51 @@ def script_of(machine: Machine, stack_name: str, supply: Mapping, deepep: bool) 
 # Servers
 
 
-def _whole(folder: Path) -> SimpleNamespace:
-    "In the place of `proved`: the models of a case are not on the disk."
-    return SimpleNamespace(or_problem=lambda: SimpleNamespace(folder=folder))
+def _launch(stack_name: str, settings: Mapping, base: Mapping, machine: Machine, **more) -> Launch:
+    "What a start would be given."
+    named = {ALIASES.get(name, name): value for name, value in settings.items()}
+    return launch(Settings(**named), Engine(machine, stacks()[stack_name]), base, **more)
 
 
 def line(stack_name: str, settings: Mapping, base: Mapping[str, str]) -> dict:
     "What a server is started with, as `start` makes it: line, environment, the container's part."
-    wanted = handover.served_stack(stack(stack_name))
+    wanted, anywhere = handover.served_stack(stacks()[stack_name]), any_machine()
     try:
-        chosen = Settings(**settings)
-        refuse_unsafe(chosen, wanted)
-        chosen = with_key(chosen, wanted)
-        folder, python = model_folder(chosen.model), install.engine_python(wanted.name)
-        quiet = hand_over_key(chosen)
-        with mock.patch.object(serve, "proved", _whole):
-            words = serve._line(chosen, folder, wanted, python)
-        environment = launch_environment(wanted, base, chosen) | quiet
-        container = image.container_variables(wanted, chosen.server, folder)
+        made = with_key(_launch(wanted.name, settings, base, anywhere))
+        hand_over_key(made.settings)
     except Problem as error:
         return problem(error)
+    container = {
+        name: value for name, value in made.environment.items() if name.startswith("QWEN_NPU_")
+    }
+    environment = {
+        name: value for name, value in made.environment.items() if name not in container
+    }
     names = [*base, *(name for name in environment if name not in base)]
     changed = {
         name: environment.get(name) for name in names if base.get(name) != environment.get(name)
     }  # None: taken out
-    return {"line": words, "environment": changed, "container": dict(container)}
+    return {"line": made.line, "environment": changed, "container": container}
+
+
+@functools.cache
+def any_machine() -> Machine:
+    "A line is the same on every machine."
+    return read_machine(simulated.A2.host())
 
 
 def said(machine: Machine, stack_name: str, settings: Mapping, base: Mapping[str, str]) -> dict:
     "What `serve --print` shows, as data and as text, and what is said before a server starts."
-    choice = walk.Choice(Settings(**settings), machine, stack(stack_name))
-    origins = {name: (value, "the call") for name, value in settings.items()}
+    page = stacks()[stack_name]
+    served = handover.served_stack(page).name
     try:
-        found = handover.described(choice, origins, base)
+        made = _launch(served, settings, base, machine, refuse=False)
+        origins = {ALIASES.get(name, name): (value, "the call") for name, value in settings.items()}
+        found = handover.described(made, origins, page)
         return {
             "data": found,
             "text": handover.as_text(found).split("\n"),
-            "before": walk.before_serving(choice, base),
+            "before": walk.before_serving(walk.Choice(made.settings, machine, page), base),
         }
     except Problem as error:
         return problem(error)
@@ -263,18 +271,17 @@ def said(machine: Machine, stack_name: str, settings: Mapping, base: Mapping[str
 
 def unit(machine: Machine, stack_name: str, settings: Mapping) -> list[str] | dict:
     "A systemd unit's lines."
-    choice = walk.Choice(Settings(**settings), machine, stack(stack_name))
     try:
-        return handover.systemd_unit(choice, "/opt/qwen/bin/qwen-npu", "qwen").split("\n")
+        made = _launch(stack_name, settings, {}, machine)
+        return handover.systemd_unit(made, "/opt/qwen/bin/qwen-npu", "qwen").split("\n")
     except Problem as error:
         return problem(error)
 
 
 def compose(machine: Machine, stack_name: str, settings: Mapping) -> list[str] | dict:
     "A compose file's lines."
-    choice = walk.Choice(Settings(**settings), machine, stack(stack_name))
     try:
-        return handover.compose_file(choice).split("\n")
+        return handover.compose_file(_launch(stack_name, settings, {}, machine)).split("\n")
     except Problem as error:
         return problem(error)
 
