@@ -18,7 +18,7 @@ from qwen_npu_tut.faces import cli
 from qwen_npu_tut.check import check
 from qwen_npu_tut.base.diagnose import LONGEST, diagnose, known, likely_cause, open_log
 from qwen_npu_tut.host.machine import read_machine
-from qwen_npu_tut.engine.plan import FileProof, Step, run_plan
+from qwen_npu_tut.engine.plan import FileDone, Step, run_plan
 from qwen_npu_tut.serve import last_words
 from qwen_npu_tut.base.events import Problem
 from qwen_npu_tut.base.settings import home
@@ -146,7 +146,7 @@ def test_a_servers_last_words_are_about_its_engine(tmp_path, flags, told):
 @pytest.mark.parametrize("npu", [True, False, None])
 def test_a_plans_failure_is_about_its_engine(private_home, tmp_path, npu):
     failing = (sys.executable, "-c", f"print({CRASH!r}); raise SystemExit(1)")
-    step = Step("work", "to fail", failing, FileProof(tmp_path / "never"))
+    step = Step("work", "to fail", failing, FileDone(tmp_path / "never"))
     with pytest.raises(Problem) as raised:
         run_plan([step], os.environ, npu=npu)
     assert ("torch_npu" in raised.value.fix) is (npu is not False)
