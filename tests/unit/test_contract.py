@@ -7,7 +7,7 @@ from threading import Thread
 import pytest
 
 from qwen_npu_tut.call import Endpoint, endpoint_of
-from qwen_npu_tut.contract import CHECKS, contract, verdict
+from qwen_npu_tut.contract import QUESTIONS, answer_of, contract
 
 QUICK = [
     "models-list",
@@ -121,13 +121,13 @@ def broken(monkeypatch):
     "fault, name", [("usage", "chat-usage"), ("think", "thinking-off"), ("end", "stream-order")]
 )
 def test_each_fault_is_found(broken, fault, name):
-    assert verdict(Endpoint(broken(""), retries=0), name).result == "pass"
-    assert verdict(Endpoint(broken(fault), retries=0), name).result == "fail"
+    assert answer_of(Endpoint(broken(""), retries=0), name).result == "pass"
+    assert answer_of(Endpoint(broken(fault), retries=0), name).result == "fail"
 
 
 def test_what_is_not_there_fails_and_nothing_raises(broken):
     found = {each.id: each for each in contract(Endpoint(broken(""), retries=0))}
-    assert list(found) == list(CHECKS) and {each.result for each in found.values()} == {
+    assert list(found) == list(QUESTIONS) and {each.result for each in found.values()} == {
         "pass",
         "fail",
         "unsupported",
@@ -146,11 +146,11 @@ def test_what_is_not_there_fails_and_nothing_raises(broken):
 def test_the_command(run, broken):
     url = broken("")
     code, out, _ = run("contract", url)
-    assert code == 1 and out.count("\n") == len(CHECKS) + 1 and "fail" in out.splitlines()[-1]
+    assert code == 1 and out.count("\n") == len(QUESTIONS) + 1 and "fail" in out.splitlines()[-1]
     code, out, _ = run("contract", f"{url}/v1/", "--json")
     assert code == 1 and [set(each) for each in json.loads(out)["checks"]] == [
         {"id", "result", "evidence"}
-    ] * len(CHECKS)
+    ] * len(QUESTIONS)
 
 
 @pytest.mark.parametrize(
@@ -168,5 +168,5 @@ def test_a_login_page(run, broken):
 
 @pytest.mark.parametrize("name", QUICK)
 def test_the_real_engine_keeps_it(live_server, name):
-    found = verdict(endpoint_of(live_server), name)
+    found = answer_of(endpoint_of(live_server), name)
     assert found.result == "pass", found.evidence
