@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from .base.events import Listener, Problem, problem, unheard
-from .base.files import program
 from .base.settings import Settings, TEACHING_MODEL, home, read_settings, shown
 from .check import Finding, Report, check
 from .download import download
@@ -28,8 +27,9 @@ from .host.system import Host
 from .kernels import installation
 from .model.folder import model_folder, verify
 from .serve import find
-from .server.launch import (
-    Launch, further_flags, is_loopback, key_sentences, launch, objections)
+from .server.handover import served_stack
+from .server.launch import Launch, further_flags, is_loopback, key_sentences
+from .server.launch import launch, objections
 from .server.processes import free_port
 
 # %% ../nbs/walk.ipynb #3044e3e7
@@ -45,11 +45,10 @@ class Choice:
         "The stack's engine on this machine, made or still to be made."
         return Engine(self.machine, self.stack)
 
-def choose(
-    host: Host | None = None,  # this machine if None, or a recorded one
-    **given,                   # settings that the caller names; None counts as not named
-) -> Choice:
-    "Read machine and settings: the named stack or the fitting one, the named model or the stack's."
+def choose(host: Host | None = None, /, **given) -> Choice:
+    """Read the machine, this one or a recorded one, and the settings; None counts as not given.
+
+    The stack is the named or the fitting one, the model the named, the preset's or the stack's."""
     machine, named = read_machine(host or Host()), read_settings(**given)
     stack = stacks()[named.stack] if named.stack else fitting_stack(machine)
     preset = preset_of(named.preset, stack)
@@ -73,13 +72,8 @@ def busy_devices(choice: Choice) -> list[Finding]:
     return _troubles(choice, ("hbm-free",))
 
 # %% ../nbs/walk.ipynb #b1a00004
-def planned(
-    choice: Choice,
-    wheels: Path | None = None,  # a folder of wheels; no index is asked then
-    deepep: bool = False,        # DeepEP too, for models of experts
-    ask: bool = True,  # False only looks: no index is asked, and CANN may be missing
-) -> list[Step]:
-    "Every step to the choice's engine, in order."
+def planned(choice: Choice, wheels: Path | None = None, deepep=False, ask=True) -> list[Step]:
+    "Every step to the engine. Without `ask` it is a look: no index is asked, CANN may be missing."
     without = not ask and any(each.id == "cann" for each in host_lacks(choice))
     given = supply(choice.engine, wheels, ask, {} if without else None)
     return installation(choice.engine, given, deepep)
@@ -131,14 +125,11 @@ def to_come(choice: Choice) -> Sizes:
 
 # %% ../nbs/walk.ipynb #b1a00018
 def _probed(choice: Choice, host: Host, live: bool) -> str:
-    "What a try of torch printed."
-    command, environment, stack = ("torch_npu",), None, choice.stack
+    "What a try of torch printed; `Problem` where there is no engine to try it in."
+    command, environment, stack, engine = (), None, choice.stack, choice.engine
     if live:
-        engine, file = choice.engine, program("probe")
         if not engine.python.is_file(): raise problem("deep-without-engine", stack=stack.name)
-        # An image's Python does not see this package's files.
-        words = ("-c", file.read_text(encoding="utf8")) if stack.image else (str(file),)
-        command = (str(engine.python), *words, "npu" if stack.needs_npu else "cpu")
+        command = engine.program("probe", "npu" if stack.needs_npu else "cpu")
         environment = {**serving_base(stack), **stack.environment}
     said = host.run(command, 120, "torch_npu", environment).out
     return said or "The probe did not end within 120 seconds."
@@ -155,13 +146,8 @@ def _port(settings: Settings) -> Finding:
     return Finding("port", "ok", what, source="this machine's sockets")
 
 # %% ../nbs/walk.ipynb #b1a00019
-def report_on(
-    choice: Choice,
-    deep: bool = False,
-    live: bool = True,         # whether the machine is this one
-    host: Host | None = None,  # whom the choice was made from: this machine if None
-) -> Report:
-    "Every finding about the choice's machine. `Problem` for a deep look without an engine."
+def report_on(choice: Choice, deep=False, live=True, host: Host | None = None) -> Report:
+    "Every finding about the machine, which is `live` where it is this one; `host` as for `choose`."
     machine = choice.machine
     if deep: machine = replace(machine, probe=_probed(choice, host or Host(), live))
     if not live: return check(machine, choice.stack)
@@ -203,15 +189,9 @@ def _teaching(choice: Choice, to: Path | None, tell: Listener) -> Path:
     return download(TEACHING_MODEL, to, source=built, fresh=True, tell=tell).folder
 
 # %% ../nbs/walk.ipynb #ab65476a
-def fetch(
-    choice: Choice,
-    tell: Listener = unheard,
-    to: Path | None = None,      # the model's folder, if not the usual one
-    hub: str | None = None,      # for all models
-    source: Path | None = None,  # for the model, as revision
-    revision: str | None = None,
-) -> Path:
-    "The model's folder, proved whole; a draft model that the preset has comes too, to its place."
+def fetch(choice: Choice, tell: Listener = unheard, to: Path | None = None,
+          hub: str | None = None, source: Path | None = None, revision: str | None = None) -> Path:
+    "The model's folder, proved whole; the preset's draft model comes too, from the hub."
     model, *drafts = models(choice)
     ours = model == TEACHING_MODEL and not (hub or source or revision)
     hub = hub or choice.settings.hub
@@ -221,10 +201,15 @@ def fetch(
     return folder
 
 # %% ../nbs/walk.ipynb #7dd138f9
-def serving(choice: Choice, base: Mapping[str, str] | None = None) -> Launch:
-    "What starts the server; from `base` where the environment that its stack starts from is known."
-    if base is None: base = serving_base(choice.stack)
-    return launch(choice.settings, choice.engine, base)
+def serving(choice: Choice, base: Mapping[str, str] | None = None, refuse=True) -> Launch:
+    """What starts the server, from the environment `base`; the stack's own if None.
+
+    Only to be shown without `refuse`: then CANN may be missing, and nothing is refused."""
+    stack = choice.stack if refuse else served_stack(choice.stack)
+    try: base = serving_base(stack) if base is None else base
+    except Problem:
+        if refuse: raise
+    return launch(choice.settings, Engine(choice.machine, stack), base, refuse=refuse)
 
 # %% ../nbs/walk.ipynb #248f5bbe
 OPEN = ("{host} is reached by others over plain http, which can be read on the way: "

@@ -37,12 +37,13 @@ def write_new(
     path: Path,
     text: str,
     over: bool = False,  # the caller has looked at what is there
+    mode: int = 0o644,
 ) -> None:
     "Write what a person named with -o. `Problem` where a file is there, or none can be written."
     if path.exists() and not over: raise problem("file-there", file=shown(path))
     folder = path.absolute().parent
     if not folder.is_dir(): raise problem("no-folder-for-file", folder=shown(folder))
-    try: write_atomic(path, text, 0o644)
+    try: write_atomic(path, text, mode)
     except OSError as error:
         raise problem("file-not-written", file=shown(path), why=error.strerror) from None
 

@@ -232,6 +232,7 @@ def test_no_file_beside_changes_what_a_unit_says(run, tmp_path, private_home):
 def test_what_serve_refuses_is_not_written(
     run, server, monkeypatch, tmp_path, settings, words, sentence
 ):
+    monkeypatch.setattr(walk, "serving_base", lambda stack: {})  # CANN is there
     for name, value in settings.items():
         monkeypatch.setenv(f"QWEN_NPU_{name}", value)
     kinds = [("export", "systemd"), ("export", "compose")]
@@ -242,7 +243,14 @@ def test_what_serve_refuses_is_not_written(
         given = [*kind[:2], *words, *kind[2:]]  # the last --stack counts
         code, out, err = run(*given)
         assert code in (1, 2) and sentence in err and "Traceback" not in err, (kind, err)
-        assert not out and not list(tmp_path.rglob("*.yaml")) and not list(tmp_path.rglob("*.key"))
+        assert "[Unit]" not in out and "services" not in out
+        assert not [*tmp_path.rglob("*.yaml"), *tmp_path.rglob("*.key")]
+
+
+def test_the_pages_stack_is_refused_before_its_cann_is_looked_for(run, server):
+    for words in (("serve",), ("serve", "--foreground"), ("export", "systemd")):
+        code, out, err = run(*words, "--stack", "guide")
+        assert code in (1, 2) and "The stack guide is " in err and not out and "Trace" not in err
 
 
 def composed(run, *words) -> dict:
