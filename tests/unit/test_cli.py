@@ -13,7 +13,7 @@ import pytest
 import machines
 
 from qwen_npu_tut import check as checking, kernels, walk
-from qwen_npu_tut.check import read_machine
+from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.host.system import Host
 
 COMMANDS = [

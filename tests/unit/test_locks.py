@@ -13,7 +13,7 @@ from pip._internal.req.req_file import parse_requirements
 from wheels import index, make_wheel, sha256
 
 from qwen_npu_tut import install, kernels
-from qwen_npu_tut.check import read_machine
+from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.host.system import Host
 from qwen_npu_tut.install import LOCKS, lock_rows, read_lock, site_packages, stack_folder
 from qwen_npu_tut.engine.plan import run_plan
