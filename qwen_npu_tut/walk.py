@@ -45,11 +45,11 @@ class Choice:
         "The stack's engine on this machine, made or still to be made."
         return Engine(self.machine, self.stack)
 
-def choose(on: Host | None = None, **given) -> Choice:
+def choose(host: Host | None = None, /, **given) -> Choice:
     """Read the machine, this one or a recorded one, and the settings; None counts as not given.
 
     The stack is the named or the fitting one, the model the named, the preset's or the stack's."""
-    machine, named = read_machine(on or Host()), read_settings(**given)
+    machine, named = read_machine(host or Host()), read_settings(**given)
     stack = stacks()[named.stack] if named.stack else fitting_stack(machine)
     preset = preset_of(named.preset, stack)
     usual = {"model": preset.model if preset else stack.model}

@@ -41,6 +41,7 @@ name="${{QWEN_NPU_CONTAINER:-qwen-npu-$$}}"
 docker rm --force "$name" >/dev/null 2>&1
 exec {line} --name "$name" --group-add "$(stat -c %g /dev/davinci_manager)" \\
   ${{QWEN_NPU_MODEL_FOLDER:+--volume "$QWEN_NPU_MODEL_FOLDER:$QWEN_NPU_MODEL_FOLDER:ro"}} \\
+  ${{QWEN_NPU_DRAFT_FOLDER:+--volume "$QWEN_NPU_DRAFT_FOLDER:$QWEN_NPU_DRAFT_FOLDER:ro"}} \\
   ${{QWEN_NPU_SERVER_FILES:+--volume "$QWEN_NPU_SERVER_FILES:$QWEN_NPU_SERVER_FILES:ro"}} \\
   {image} python3 "$@"
 """

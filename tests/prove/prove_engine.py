@@ -2,7 +2,6 @@
 
 Run by `make prove`, which has started the service and installed the engine."""
 
-import os
 import subprocess
 import time
 from dataclasses import replace

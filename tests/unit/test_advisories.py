@@ -20,7 +20,8 @@ from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.serve import start, stop
 from qwen_npu_tut.base.events import Problem
 from qwen_npu_tut.base.settings import Settings
-from qwen_npu_tut.engine.stacks import advisories, concerns, every_advisory, stacks
+from qwen_npu_tut.engine.advisories import advisories, concerns, every_advisory
+from qwen_npu_tut.engine.stacks import stacks
 from qwen_npu_tut.walk import Choice
 
 OPEN = {

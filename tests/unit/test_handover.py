@@ -247,6 +247,12 @@ def test_what_serve_refuses_is_not_written(
         assert not [*tmp_path.rglob("*.yaml"), *tmp_path.rglob("*.key")]
 
 
+def test_the_pages_stack_is_refused_before_its_cann_is_looked_for(run, server):
+    for words in (("serve",), ("serve", "--foreground"), ("export", "systemd")):
+        code, out, err = run(*words, "--stack", "guide")
+        assert code in (1, 2) and "The stack guide is " in err and not out and "Trace" not in err
+
+
 def composed(run, *words) -> dict:
     code, out, err = run("export", "compose", "--stack", "cann-9.0-image", *words)
     assert code == 0, err
