@@ -17,7 +17,7 @@ from inspect import signature
 import httpx
 from .base.events import table, unheard
 from .call import Endpoint, chat_body
-from .engine.stacks import concerns, every_advisory
+from .engine.advisories import concerns, every_advisory
 from .server.launch import avoids
 
 # %% ../nbs/contract.ipynb #c0de0001

@@ -74,8 +74,7 @@ def busy_devices(choice: Choice) -> list[Finding]:
 # %% ../nbs/walk.ipynb #b1a00004
 def planned(choice: Choice, wheels: Path | None = None, deepep=False, ask=True) -> list[Step]:
     "Every step to the engine. Without `ask` it is a look: no index is asked, CANN may be missing."
-    without = not ask and any(each.id == "cann" for each in host_lacks(choice))
-    given = supply(choice.engine, wheels, ask, {} if without else None)
+    given = supply(choice.engine, wheels, ask)
     return installation(choice.engine, given, deepep)
 
 # %% ../nbs/walk.ipynb #b1a00015

@@ -146,7 +146,7 @@ def _devices(text: str) -> tuple[list[Device], list[str]]:
 # %% ../../nbs/host/npusmi.ipynb #3783165e
 def _processes(text: str) -> tuple[list[DeviceProcess] | None, list[int] | None]:
     "The process table's rows, and the NPUs that it says are idle; None, None without such a table."
-    idle = [int(npu) for npu in re.findall(r"No running processes found in NPU +([0-9]{1,9})", text)]
+    idle = re.findall(r"No running processes found in NPU\s+([0-9]{1,9})", text)
     labels, processes = [], []
     for line in text.splitlines():
         cells = _cells(line)
@@ -157,7 +157,7 @@ def _processes(text: str) -> tuple[list[DeviceProcess] | None, list[int] | None]
                 row |= zip(names, [cell] if names == ["name"] else cell.split())
             made = _made(DeviceProcess, row)
             if isinstance(made.npu, int) and isinstance(made.pid, int): processes.append(made)
-    return (processes, idle) if labels or idle else (None, None)
+    return (processes, [int(npu) for npu in idle]) if labels or idle else (None, None)
 
 # %% ../../nbs/host/npusmi.ipynb #a33616fc
 def series_of(name: str | None) -> str | None:

@@ -123,8 +123,8 @@ def whole(hub, **more):
 
 
 def fails(hub, sentence, **more):
-    """The download fails with this sentence and a fix, nobody calls the folder whole, and what has a
-    final name is right. Gives the names that are left."""
+    """The download fails with this sentence and a fix, nobody calls the folder whole, and what has
+    a final name is right. Gives the names that are left."""
     with pytest.raises(Problem, match=sentence) as raised:
         download(MODEL, hub=hub.url, **more)
     assert raised.value.code == 1 and raised.value.fix.endswith(".")

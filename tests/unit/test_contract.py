@@ -1,4 +1,4 @@
-"The contract before servers that break it, each in one way, and a part of it before the real one."
+"The contract before servers that break it, each in one way."
 
 import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -6,27 +6,8 @@ from threading import Thread
 
 import pytest
 
-from qwen_npu_tut.call import Endpoint, endpoint_of
+from qwen_npu_tut.call import Endpoint
 from qwen_npu_tut.contract import QUESTIONS, answer_of, contract
-
-QUICK = [
-    "models-list",
-    "chat",
-    "chat-usage",
-    "finish-stop",
-    "finish-length",
-    "stream-order",
-    "stream-usage",
-    "thinking-on",
-    "thinking-off",
-    "tool-required",
-    "json-schema",
-    "logprobs",
-    "get-chat-405",
-    "broken-json-400",
-    "health",
-]
-
 
 class Broken(BaseHTTPRequestHandler):
     "A server that answers every chat alike, and wrongly where told so."
@@ -164,9 +145,3 @@ def test_no_server(run, url, words):
 def test_a_login_page(run, broken):
     code, _, err = run("contract", broken("page"))
     assert code == 1 and "Traceback" not in err and len(err.strip().splitlines()) == 2
-
-
-@pytest.mark.parametrize("name", QUICK)
-def test_the_real_engine_keeps_it(live_server, name):
-    found = answer_of(endpoint_of(live_server), name)
-    assert found.result == "pass", found.evidence

@@ -1,4 +1,4 @@
-"Downloads by the real clients from the hub on loopback, with faults; prove_download has the slow ones."
+"Downloads by the real clients from the hub on loopback, with faults; slow ones: prove_download."
 
 import json
 import os
@@ -773,7 +773,7 @@ def test_offline_a_broken_model_is_not_called_whole(original, monkeypatch):
     with pytest.raises(Problem, match="cannot be reached"):
         download(MODEL, hub="http://127.0.0.1:9")
     assert not proved(folder) and f"{SECOND}: It is missing" in str(verify(folder))
-    # its list is still known: whatever brings the file back, the model can be proved without the hub
+    # its list is still known: whatever brings the file back, the model is proved without the hub
     assert read_receipt(folder)
     (folder / SECOND).write_bytes((original / SECOND).read_bytes())
     assert download(MODEL, hub="http://127.0.0.1:9")

@@ -1,9 +1,12 @@
 "Between the rooms: what follows from a choice, what is still to come, which models are fetched."
 
+from dataclasses import replace
+
 import machines
 import pytest
 
 from qwen_npu_tut import walk
+from qwen_npu_tut.base.events import Problem
 from qwen_npu_tut.engine.plan import open_steps
 from qwen_npu_tut.engine.stacks import presets
 from qwen_npu_tut.model.folder import model_folder, verify
@@ -53,6 +56,19 @@ def test_a_report_and_a_plan_count_alike(private_home):
     assert needed.disk > 9e9 and walk.to_come(choice) == needed
     disk = {each.id: each for each in walk.report_on(choice).findings}["disk"]
     assert f"{needed.disk / 1e9:.1f} GB is still needed" in disk.what
+
+
+def test_a_plan_may_be_looked_at_without_cann_and_not_carried_out(private_home):
+    choice = walk.choose(replace(machines.A2, canns=()).host(), stack="cann-9.0")
+    choice = replace(choice, stack=replace(choice.stack, cann_roots=("/nowhere",)))
+    assert "cann" in [each.id for each in walk.host_lacks(choice)]
+    assert "sglang" in [step.name for step in walk.planned(choice, ask=False)]
+    with pytest.raises(Problem, match="CANN"):
+        walk.planned(choice)
+
+
+def test_an_address_is_a_setting_and_no_machine():
+    assert walk.choose(stack="cpu", host="127.0.0.2").settings.host == "127.0.0.2"
 
 
 def test_a_step_that_fetches_nothing_counts_nothing(private_home):
