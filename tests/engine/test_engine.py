@@ -1,4 +1,4 @@
-"The real engine behind the running service: what its list of packages has to do, beside chapter 06."
+"The real engine behind the running service: what its list of packages must do, beside chapter 06."
 
 import json
 import os
