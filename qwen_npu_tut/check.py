@@ -20,7 +20,8 @@ from .server.launch import objections
 from .host.machine import MOUNTS, Machine, pci_npus, read_machine
 from .base.events import Problem
 from .base.settings import home, shown
-from .engine.stacks import Stack, also_known, holes, stacks
+from .engine.stacks import Stack, stacks
+from .engine.advisories import also_known, holes
 from .host.software import accepts, read_version_file, version_key
 
 # %% ../nbs/01_check.ipynb #3897a07b

@@ -66,7 +66,7 @@ def steps_view(
 ) -> str:
     "A plan's steps, each done or to do."
     marks = {False: f'<span class="ok">{SIGNS["ok"]} {escape(text("step_done"))}</span>', True: f'<span class="warn">… {escape(text("step_open"))}</span>'}
-    return _rows([text("column_level"), text("column_name"), text("column_why")], ([marks[bool(step.proof.gap())], escape(step.name), escape(step.reason)] for step in steps))
+    return _rows([text("column_level"), text("column_name"), text("column_why")], ([marks[bool(step.done.gap())], escape(step.name), escape(step.reason)] for step in steps))
 
 def log_view(
     lines: Sequence[str],  # finished ones

@@ -21,9 +21,9 @@ from pathlib import Path
 # %% ../../nbs/host/system.ipynb #ea4c14b1
 @dataclass(frozen=True)
 class Completed:
-    "What a command did: its exit code (None: not found or stopped), what it printed, how long it took."
+    "What a command did."
     args: tuple[str, ...]
-    code: int | None
+    code: int | None     # its exit code; None: not found, or ended at its time limit
     out: str             # stdout and stderr together, in the order they came
     seconds: float = 0.0
     timed_out: bool = False
@@ -33,33 +33,37 @@ class Completed:
         "Whether it ran to its end and said 0."
         return self.code == 0
 
+def _begun(args, environment, folder, keep=()) -> subprocess.Popen:
+    "A process in a session of its own, so that its children end with it; nothing is on its stdin."
+    return subprocess.Popen(
+        list(args), env=environment, cwd=folder, pass_fds=tuple(keep), start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
 # %% ../../nbs/host/system.ipynb #164e4cf1
 def run_bounded(
-    args: Sequence[str],                            # an argument list; nothing here goes through a shell
-    timeout: float = 5.0,                           # seconds until the whole process group is ended
-    environment: Mapping[str, str] | None = None,   # the command's environment; ours if None
-    folder: str | Path | None = None,               # its working folder
+    args: Sequence[str], timeout: float = 5.0,
+    environment: Mapping[str, str] | None = None, folder: str | Path | None = None,
 ) -> Completed:
-    "Run a short command to its end or to the time limit. Never raises for what the command does."
-    began = time.monotonic()
-    try:
-        process = subprocess.Popen(list(args), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                   env=environment, cwd=folder, start_new_session=True)
-    except OSError as error: return Completed(tuple(args), None, str(error))
+    """A short command, no shell between; after `timeout` seconds its whole process group is ended.
+    Never raises for what the command does. An environment of None is ours."""
+    args, began = tuple(args), time.monotonic()
+    try: process = _begun(args, environment, folder)
+    except OSError as error: return Completed(args, None, str(error))
     late = False
     try: out, _ = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         late = True
         os.killpg(process.pid, signal.SIGKILL)  # its children too: they hold the pipe open
         out, _ = process.communicate()
-    text = out.decode("utf8", errors="replace")
-    return Completed(tuple(args), None if late else process.returncode, text, round(time.monotonic() - began, 3), late)
+    seconds, text = round(time.monotonic() - began, 3), out.decode("utf8", errors="replace")
+    return Completed(args, None if late else process.returncode, text, seconds, late)
 
 # %% ../../nbs/host/system.ipynb #119198be
 class Files:
     "What lies on this machine."
+
     def text(self, path: str, limit: int = 1_000_000) -> str | None:
-        "A file's text, at most `limit` characters; None where it cannot be read or is no regular file."
+        "At most `limit` characters of a file; None where it is not there, not ours, or no file."
         if not os.path.isfile(path): return None
         try:
             with open(path, encoding="utf8", errors="replace") as file: return file.read(limit)
@@ -83,17 +87,19 @@ class Files:
         return shutil.disk_usage(folder).free
 
 # %% ../../nbs/host/system.ipynb #119198bf
-SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin")  # npu-smi lies in one of the first two
+SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin")  # npu-smi lies in the first two
 
 class Host(Files):
     "This machine: its files, its commands, and what this process is allowed."
 
     def find(self, program: str) -> str:
-        "Where a program lies, in PATH or in the folders of system tools; empty where it is not."
-        return shutil.which(program, path=os.pathsep.join((os.environ.get("PATH", ""), *SYSTEM_FOLDERS))) or ""
+        "Where a program lies, in PATH or a folder of system tools; empty where it is not."
+        places = os.pathsep.join((os.environ.get("PATH", ""), *SYSTEM_FOLDERS))
+        return shutil.which(program, path=places) or ""
 
-    def run(self, args: Sequence[str], timeout: float = 5.0, name: str = "", environment: Mapping[str, str] | None = None) -> Completed:
-        "A short command, with a time limit; the program is looked up in PATH and in the folders of system tools. Records keep it as `name`, if given."
+    def run(self, args: Sequence[str], timeout: float = 5.0, name: str = "",
+            environment: Mapping[str, str] | None = None) -> Completed:
+        "A short command that `find` finds; records keep it as `name`, if given. Never raises."
         return run_bounded([self.find(args[0]) or args[0], *args[1:]], timeout, environment)
 
     def in_group(self, name: str) -> bool:
@@ -107,52 +113,55 @@ class Host(Files):
         "This process's environment variables."
         return os.environ
 
-    @property
-    def python(self) -> str:
-        "The version of this interpreter, such as 3.11."
-        return f"{sys.version_info.major}.{sys.version_info.minor}"
+    # The version of this interpreter, such as 3.11.
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 # %% ../../nbs/host/system.ipynb #cadfd2fc
 @dataclass(frozen=True)
 class RecordedHost(Host):
-    "A machine that was written down: the same answers, from text alone."
-    files: Mapping[str, str | None] = field(default_factory=dict)     # path to text; None: it exists and is no readable file
-    commands: Mapping[str, str | None] = field(default_factory=dict)  # words joined by one space, to what was printed; None: no answer in time
-    denied: Sequence[str] = ()                                        # paths that the user had no right to open
-    variables: Mapping[str, str] = field(default_factory=dict)        # its environment
-    groups: Sequence[str] = ()                                        # of the groups that were asked for, the user's
+    "A machine that was written down: the same answers, from text alone. Nothing in it is ever run."
+    files: Mapping[str, str | None] = field(default_factory=dict)     # None: no readable file
+    commands: Mapping[str, str | None] = field(default_factory=dict)  # None: no answer in time
+    denied: Sequence[str] = ()  # paths that the user had no right to open
+    variables: Mapping[str, str] = field(default_factory=dict)
+    groups: Sequence[str] = ()  # of the groups that were asked for, the user's
     python: str = ""
-    disk_bytes: int = 0                                               # free below the home folder
+    disk_bytes: int = 0         # free below the home folder
 
-    def text(self, path: str, limit: int = 1_000_000) -> str | None: return None if (found := self.files.get(path)) is None else found[:limit]
-    def exists(self, path: str) -> bool: return any(each == path or each.startswith(path.rstrip("/") + "/") for each in self.files)
-    def paths(self, pattern: str) -> list[str]:  # a star does not cross a slash
-        return sorted(each for each in self.files if each.count("/") == pattern.count("/") and fnmatchcase(each, pattern))
-    def find(self, program: str) -> str: return next((each for each in self.files if each.endswith(f"/bin/{program}")), "")
+    def text(self, path: str, limit: int = 1_000_000) -> str | None:
+        found = self.files.get(path)
+        return found and found[:limit]
+
+    def exists(self, path: str) -> bool:
+        return any(each == path or each.startswith(path.rstrip("/") + "/") for each in self.files)
+
+    def paths(self, pattern: str) -> list[str]:
+        alike = (each for each in self.files if each.count("/") == pattern.count("/"))
+        return sorted(each for each in alike if fnmatchcase(each, pattern))
+
+    def find(self, program: str) -> str:
+        return next((each for each in self.files if each.endswith(f"/bin/{program}")), "")
+
     def may_open(self, path: str) -> bool: return self.exists(path) and path not in self.denied
     def environment(self) -> Mapping[str, str]: return self.variables
     def in_group(self, name: str) -> bool: return name in self.groups
     def free_bytes(self, folder: Path) -> int: return self.disk_bytes
-    def run(self, args: Sequence[str], timeout: float = 5.0, name: str = "", environment: Mapping[str, str] | None = None) -> Completed:
-        "What the command printed when the machine was recorded; nothing is run."
+
+    def run(self, args, timeout=5.0, name="", environment=None) -> Completed:
         out = self.commands.get(name or " ".join(args), "")
         return Completed(tuple(args), 0 if out else None, out or "", timed_out=out is None)
 
 # %% ../../nbs/host/system.ipynb #5ea6d948
 def run_logged(
-    args: Sequence[str],                           # an argument list
-    log: Path,                                     # the file that gets every line; its folder is made
-    environment: Mapping[str, str] | None = None,  # the command's environment; ours if None
-    folder: str | Path | None = None,              # its working folder
+    args: Sequence[str], log: Path,  # the log's folder is made
+    environment: Mapping[str, str] | None = None, folder: str | Path | None = None,
     watch: Callable[[str], object] = lambda line: None,  # told each line as it comes
-    keep: Sequence[int] = (),                      # file descriptors the command inherits, such as a lock's
-) -> int | None:                                   # the exit code; None where the program is not there
-    "Run a long command with its output in a log. Ctrl-C, or any error here, ends its whole process group."
+    keep: Sequence[int] = (),        # file descriptors the command inherits, such as a lock's
+) -> int | None:                     # the exit code; None where the program is not there
+    "A long command, its output in a log. Ctrl-C, or any error here, ends its whole process group."
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as file:
-        try:
-            process = subprocess.Popen(list(args), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                       env=environment, cwd=folder, start_new_session=True, pass_fds=tuple(keep))
+        try: process = _begun(args, environment, folder, keep)
         except OSError as error:
             file.write(f"{error}\n".encode())
             return None

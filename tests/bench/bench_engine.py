@@ -26,11 +26,13 @@ from tempfile import TemporaryDirectory
 
 import psutil
 
-from qwen_npu_tut.install import engine_python
-from qwen_npu_tut.server.processes import free_port
-from qwen_npu_tut.serve import launch_environment, launch_line
 from qwen_npu_tut.base.settings import Settings, home
 from qwen_npu_tut.engine.stacks import stacks
+from qwen_npu_tut.engine.target import Engine
+from qwen_npu_tut.host.machine import read_machine
+from qwen_npu_tut.host.system import Host
+from qwen_npu_tut.server.launch import launch
+from qwen_npu_tut.server.processes import free_port
 
 TOKENS = 64  # a reply's length
 LOWEST = {
@@ -146,7 +148,8 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
-    python, chosen = engine_python("cpu"), stacks()["cpu"]
+    engine = Engine(read_machine(Host()), stacks()["cpu"])
+    python = engine.python
     if not python.exists():
         sys.exit("The cpu engine is not installed: run `make up` first.")
     home().mkdir(parents=True, exist_ok=True)
@@ -154,7 +157,7 @@ def main() -> None:
         folder, teaching, log = (
             Path(place) / name for name in ("qwen3-0.6b-shape", "teaching", "server.log")
         )
-        environment = launch_environment(chosen)
+        environment = launch(Settings(), engine).environment
         made = subprocess.run(
             [python, "-W", "ignore", "-c", MAKE, folder],
             env=environment,
@@ -171,7 +174,7 @@ def main() -> None:
             model=str(folder), port=free_port("127.0.0.1", 0), max_total_tokens=8192
         )
         url = f"http://127.0.0.1:{settings.port}"
-        with served(launch_line(settings, folder, chosen, python), environment, url, log):
+        with served(launch(settings, engine).line, environment, url, log):
             ours = speeds(url, settings.model_name, asked.rounds)
         if asked.transformers:
             print("transformers serve")
@@ -199,9 +202,8 @@ def main() -> None:
         ).returncode:
             return
         settings = Settings(model=str(teaching), port=settings.port)
-        with served(
-            launch_line(settings, teaching, chosen, python), environment, url, log
-        ) as process:
+        line = launch(settings, engine).line
+        with served(line, environment, url, log) as process:
             reply_tokens(url, settings.model_name, "你好！")
             print(
                 f"Teaching model: {resident(process) / 1e9:.2f} GB resident in all processes together"

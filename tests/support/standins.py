@@ -7,12 +7,17 @@ import subprocess
 import sys
 import textwrap
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from wheels import make_wheel
 
-from qwen_npu_tut.install import BUILD_NEEDS, CANN_PYTHON_NEEDS
+from qwen_npu_tut.engine.plan import Step
 from qwen_npu_tut.engine.stacks import Stack
+from qwen_npu_tut.engine.target import Engine, Supply, cann_environment
+from qwen_npu_tut.host.machine import Machine
+from qwen_npu_tut.install import BUILD_NEEDS, CANN_PYTHON_NEEDS
+from qwen_npu_tut.kernels import installation
 
 TORCH = """
 import os
@@ -58,6 +63,19 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
     return name
 """
 PYPROJECT = '#{kind}\n{requires}\n[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+
+
+def installed(
+    machine: Machine,
+    stack: Stack,
+    index: str = "",
+    environment: Mapping[str, str] | None = None,  # CANN's; what its script makes if None
+    deepep: bool = False,
+) -> list[Step]:
+    "A plan whose supply is given: nobody is asked."
+    if environment is None:
+        environment = cann_environment(stack) if stack.needs_npu and not stack.image else {}
+    return installation(Engine(machine, stack), Supply(index, None, {}, environment), deepep)
 
 
 def repository(folder: Path, files: dict[str, str], tag: str) -> None:

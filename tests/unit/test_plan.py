@@ -11,17 +11,17 @@ import psutil
 import pytest
 from patience import patient
 
-from qwen_npu_tut.install import read_lock
+from qwen_npu_tut.engine.cpu import lock_rows
 from qwen_npu_tut.base.events import Event
-from qwen_npu_tut.engine.plan import FileProof, PackagesProof, Step, run_plan
+from qwen_npu_tut.engine.plan import FileDone, PackagesDone, Step, run_plan
 from qwen_npu_tut.base.events import Problem
 
 WORK = "import sys, time; print('at work', flush=True); time.sleep(float(sys.argv[2])); open(sys.argv[1], 'w').write('done')"
 RUN = """
     import os, sys
     from pathlib import Path
-    from qwen_npu_tut.engine.plan import FileProof, Step, run_plan
-    step = Step("work", "to be killed", (sys.executable, "-c", sys.argv[3], sys.argv[1], sys.argv[2]), FileProof(Path(sys.argv[1]), "done"))
+    from qwen_npu_tut.engine.plan import FileDone, Step, run_plan
+    step = Step("work", "to be killed", (sys.executable, "-c", sys.argv[3], sys.argv[1], sys.argv[2]), FileDone(Path(sys.argv[1]), "done"))
     run_plan([step], os.environ, lambda event: print(event.kind, event.text, flush=True))
 """
 
@@ -97,13 +97,13 @@ def test_packages_of_an_interrupted_pip_are_cleared_away(private_home, tmp_path)
         str(site),
         str(wheel),
     )
-    step = Step("packages", "a test", command, PackagesProof(site, {"sample": "1.0"}))
+    step = Step("packages", "a test", command, PackagesDone(site, {"sample": "1.0"}))
     run_plan([step], os.environ)
-    assert step.proof.gap() == ""
+    assert step.done.gap() == ""
     (site / "sample-1.0.dist-info" / "RECORD").unlink()
-    assert "sample 1.0" in step.proof.gap()
+    assert "sample 1.0" in step.done.gap()
     run_plan([step], os.environ)
-    assert step.proof.gap() == "" and (site / "sample.py").is_file()
+    assert step.done.gap() == "" and (site / "sample.py").is_file()
 
 
 def make_wheel(folder: Path, name: str, version: str) -> Path:
@@ -128,7 +128,7 @@ def make_wheel(folder: Path, name: str, version: str) -> Path:
 def test_a_home_that_cannot_be_written(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("QWEN_NPU_HOME", str(tmp_path / "file" / "home"))
-    step = Step("any", "a test", (sys.executable, "-c", ""), FileProof(tmp_path / "never"))
+    step = Step("any", "a test", (sys.executable, "-c", ""), FileDone(tmp_path / "never"))
     with pytest.raises(Problem, match="Nothing can be written below"):
         run_plan([step], os.environ)
 
@@ -139,7 +139,7 @@ def test_a_failed_step_names_its_log_and_its_last_lines(private_home, tmp_path):
         "broken build",
         "a test",
         (sys.executable, "-c", "print('error: no compiler'); raise SystemExit(2)"),
-        FileProof(tmp_path / "never"),
+        FileDone(tmp_path / "never"),
     )
     with pytest.raises(Problem) as raised:
         run_plan([step], os.environ, events.append)
@@ -156,7 +156,7 @@ def test_a_lock_has_exact_versions_only(tmp_path, line):
     hashes = f"--hash=sha256:{'0' * 64}"
     (tmp_path / "lock.txt").write_text(f"# made by hand\nnumpy==2.0 {hashes}\n{line} {hashes}\n")
     with pytest.raises(Problem, match="no exact version"):
-        read_lock(tmp_path / "lock.txt")
+        lock_rows(tmp_path / "lock.txt")
 
 
 def test_a_failed_step_names_its_known_cause(private_home, tmp_path):
@@ -167,7 +167,7 @@ def test_a_failed_step_names_its_known_cause(private_home, tmp_path):
             "work",
             "to fail",
             (sys.executable, "-c", f"print({said!r}); raise SystemExit(1)"),
-            FileProof(tmp_path / "never"),
+            FileDone(tmp_path / "never"),
         )
 
     with pytest.raises(Problem) as first:

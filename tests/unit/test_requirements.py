@@ -27,7 +27,7 @@ from packaging.version import Version
 from patience import patient
 from wheels import index, make_wheel
 
-from qwen_npu_tut.engine.resolve import package_index
+from qwen_npu_tut.engine.target import package_index
 from qwen_npu_tut.engine.stacks import stacks
 
 ROOT = Path(__file__).resolve().parents[2]

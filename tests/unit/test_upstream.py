@@ -8,8 +8,10 @@ from dataclasses import replace
 import machines
 import pytest
 
-from qwen_npu_tut import kernels
-from qwen_npu_tut.install import BUILD_NEEDS, CANN_PYTHON_NEEDS, engine_python, stack_folder
+from standins import installed
+
+from qwen_npu_tut.engine.target import stack_folder
+from qwen_npu_tut.install import BUILD_NEEDS, CANN_PYTHON_NEEDS
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.engine.stacks import stacks
 
@@ -27,10 +29,9 @@ def plan(
 ) -> dict[str, tuple[str, dict]]:
     "Each step's line without our folders and pip's switches, and its environment."
     simulated = replace(machines.A3 if series == "A3" else machines.A2, architecture=architecture)
-    steps = kernels.installation(
-        read_machine(simulated.host()), stacks()[name], CPU_INDEX, deepep=deepep, environment=CANN
-    )
-    folder, python = str(stack_folder(name)), str(engine_python(name))
+    machine = read_machine(simulated.host())
+    steps = installed(machine, stacks()[name], CPU_INDEX, CANN, deepep)
+    folder, python = str(stack_folder(name)), str(stack_folder(name) / "env/bin/python")
     shown = {}
     for step in steps:
         words = [
@@ -128,7 +129,7 @@ def test_kernels(name, series, architecture):
             == f"/usr/local/Ascend/cann/{architecture}-linux/include"
         )
         assert (
-            environment["PATH"] == f"{engine_python(name).parent}:/usr/bin"
+            environment["PATH"] == f"{stack_folder(name)}/env/bin:/usr/bin"
         )  # its python3 has to be the one with torch_npu
     else:
         tag, middle = ZIP[name]
