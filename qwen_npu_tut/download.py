@@ -127,12 +127,12 @@ def _round(hub, receipt: Receipt, seen: dict, wrong: dict, tell: Listener) -> tu
         if len(wrong[entry]) > 2: raise wrong[entry][-1]
     _prepare(folder, entries)
 
-    def bring(wanted: list[Entry], tell: Listener) -> dict[str, BaseException]:
+    def bring(wanted: list[Entry], moving: Listener) -> dict[str, BaseException]:
         lacking, _ = _unproved(folder, wanted, seen, tell)
         if not lacking: return {}
         _begin(receipt, entries)
         total, to_come = (sum(entry.size for entry in each) for each in (wanted, lacking))
-        tally = Tally(hub.work, total, tell, total - to_come)
+        tally = Tally(hub.work, total, moving, total - to_come)
         return hub.fetch(replace(receipt, commit=commit), lacking, seen, tally)
 
     small = [entry for entry in entries if entry.path in ("config.json", INDEX)]

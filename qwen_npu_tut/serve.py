@@ -218,8 +218,9 @@ def _begin(launch: Launch) -> Server:
     hand_over_key(settings)
     if log.is_file(): log.replace(log.with_suffix(".previous.log"))
     pid, born = spawn(launch.line, log, launch.environment, home())
+    container = launch.environment.get("QWEN_NPU_CONTAINER", "")
     server = Server(settings.server, settings.model_name, launch.url, pid, born, str(launch.folder),
-                    str(log), launch.line, time.time(), launch.container)
+                    str(log), launch.line, time.time(), container)
     try: SERVERS.write(server.name, server)
     except BaseException:  # without its document nobody would find it again
         end_session(pid, born, grace=0)

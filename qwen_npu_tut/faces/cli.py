@@ -66,7 +66,7 @@ def main() -> None:
     except BrokenPipeError: os._exit(1)  # whoever read us has gone; there is nobody to tell
     except OSError as error:
         if error.errno != errno.ENOSPC: raise
-        os.write(2, f"{problem('disk-full')}\n".encode())
+        os.write(2, f"{problem('output-cut-off')}\n".encode())
         os._exit(1)
     sys.exit(code)
 
