@@ -181,6 +181,11 @@ class Software:
     nnal: str = ""                       # NNAL's version
     abis: tuple[str, ...] = ()           # its builds: cxx_abi_0, cxx_abi_1
 
+    @property
+    def group(self) -> str:
+        "The group whose members may open the devices."
+        return self.install.group if self.install else "HwHiAiUser"
+
 def read_software(host: Host) -> Software:
     "Driver, firmware, CANN and NNAL by their version files; no program is asked."
     file = "/etc/ascend_install.info"

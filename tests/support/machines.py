@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from qwen_npu_tut.host.system import Completed, Host, RecordedHost, run_bounded
-from qwen_npu_tut.host.machine import KERNELS, read_machine
+from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.host.record import Recorder, record_text
+from qwen_npu_tut.host.software import KERNELS
 
 SHIPPED = Path(__file__).resolve().parents[2] / "qwen_npu_tut" / "machines"
 DEVICE_OF = {
