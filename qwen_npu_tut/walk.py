@@ -46,7 +46,7 @@ class Choice:
         return Engine(self.machine, self.stack)
 
 def choose(host: Host | None = None, /, **given) -> Choice:
-    """Read the machine, this one or a recorded one, and the settings; None counts as not given.
+    """Read a machine, this one or a recorded one, and settings; None counts as not given.
 
     The stack is the named or the fitting one, the model the named, the preset's or the stack's."""
     machine, named = read_machine(host or Host()), read_settings(**given)
@@ -74,18 +74,15 @@ def busy_devices(choice: Choice) -> list[Finding]:
 # %% ../nbs/walk.ipynb #b1a00004
 def planned(choice: Choice, wheels: Path | None = None, deepep=False, ask=True) -> list[Step]:
     "Every step to the engine. Without `ask` it is a look: no index is asked, CANN may be missing."
-    without = not ask and any(each.id == "cann" for each in host_lacks(choice))
-    given = supply(choice.engine, wheels, ask, {} if without else None)
-    return installation(choice.engine, given, deepep)
+    return installation(choice.engine, supply(choice.engine, wheels, ask), deepep)
 
 # %% ../nbs/walk.ipynb #b1a00015
 def models(choice: Choice) -> dict[str, int]:
     "The models that a server reads, each with its size in bytes; 0 where only its hub knows it."
     stack, preset = choice.stack, preset_of(choice.settings.preset, choice.stack)
-    known, drafts = {stack.model: stack.model_bytes}, []
+    known, draft = {stack.model: stack.model_bytes}, preset.draft if preset else ""
     if preset: known[preset.model] = preset.model_bytes
-    if preset and preset.draft: drafts = [preset.draft]
-    return {model: known.get(model, 0) for model in (choice.settings.model, *drafts)}
+    return {model: known.get(model, 0) for model in (choice.settings.model, draft) if model}
 
 # %% ../nbs/walk.ipynb #8641fea3
 IMAGE_BESIDE = ("The image goes to docker's own folder; SGLang's documentation asks for 30 GB of "
@@ -136,14 +133,11 @@ def _probed(choice: Choice, host: Host, live: bool) -> str:
 
 def _port(settings: Settings) -> Finding:
     "Whether the port may be listened on, unless our own server already does."
-    try:
-        running = find(settings.server)
-        if running is None: free_port(settings.host, settings.port)
-    except Problem as taken:
-        return Finding("port", "warn", taken.what, taken.fix, "this machine's sockets")
-    free = f"Port {settings.port} is free."
-    what = f"The server {settings.server} runs already." if running else free
-    return Finding("port", "ok", what, source="this machine's sockets")
+    name, port, source = settings.server, settings.port, "this machine's sockets"
+    if find(name): return Finding("port", "ok", f"The server {name} runs already.", source=source)
+    try: free_port(settings.host, port)
+    except Problem as taken: return Finding("port", "warn", taken.what, taken.fix, source)
+    return Finding("port", "ok", f"Port {port} is free.", source=source)
 
 # %% ../nbs/walk.ipynb #b1a00019
 def report_on(choice: Choice, deep=False, live=True, host: Host | None = None) -> Report:
@@ -202,9 +196,9 @@ def fetch(choice: Choice, tell: Listener = unheard, to: Path | None = None,
 
 # %% ../nbs/walk.ipynb #7dd138f9
 def serving(choice: Choice, base: Mapping[str, str] | None = None, refuse=True) -> Launch:
-    """What starts the server, from the environment `base`; the stack's own if None.
+    """What starts the server, from `base`, which is the stack's own environment if None.
 
-    Only to be shown without `refuse`: then CANN may be missing, and nothing is refused."""
+    Without `refuse` it is a look: CANN may be missing, and nothing is refused."""
     stack = choice.stack if refuse else served_stack(choice.stack)
     try: base = serving_base(stack) if base is None else base
     except Problem:
@@ -215,14 +209,11 @@ def serving(choice: Choice, base: Mapping[str, str] | None = None, refuse=True) 
 OPEN = ("{host} is reached by others over plain http, which can be read on the way: "
         "put a reverse proxy with TLS in front.")
 
-def before_serving(
-    choice: Choice,
-    environment: Mapping[str, str],  # what the server would start from
-) -> list[str]:
-    "What a person should hear before a server starts, a sentence or two each; nothing is made yet."
+def before_serving(choice: Choice, base: Mapping[str, str]) -> list[str]:
+    "What a person should hear before a server starts from this environment; nothing is made yet."
     settings, stack = choice.settings, choice.stack
     flags = further_flags(settings, stack)
-    known = holes(stack, flags) + objections(stack, flags, environment)
+    known = holes(stack, flags) + objections(stack, flags, base)
     said = [] if is_loopback(settings.host) else [OPEN.format(host=settings.host)]
     said += [f"{each.what} {each.fix}" for each in busy_devices(choice)]
     said += [f"{each.id}: {each.what} {each.fix}" for each in known]

@@ -169,6 +169,10 @@ def _torch_there(engine: Engine, local: str = "") -> bool:
     versions = {package: engine.stack.version(package) + local for package in TORCH}
     return not PackagesDone(engine.site, versions).gap()
 
+def _steps_start_from(stack: Stack, ask: bool) -> dict[str, str]:
+    there = any((Path(root) / "set_env.sh").is_file() for root in stack.cann_roots)
+    return cann_environment(stack) if stack.needs_npu and (ask or there) else {}
+
 def _all_there(engine: Engine) -> bool:
     pins = engine.stack.pins.items()
     versions = {package: pin.version for package, pin in pins if pin.kind == "pip"}
@@ -178,7 +182,7 @@ def _all_there(engine: Engine) -> bool:
 def supply(
     engine: Engine,
     wheels: Path | None = None,
-    ask: bool = True,  # whether indexes may be asked; without asking, all are taken to answer
+    ask: bool = True,  # False only looks: indexes are taken to answer, and CANN may be missing
     environment: Mapping[str, str] | None = None,  # CANN's; what its script makes if None
 ) -> Supply:
     """Look once where an engine's packages come from; nothing else in planning asks the network.
@@ -188,7 +192,7 @@ def supply(
     stack = engine.stack
     if stack.image: return Supply("", wheels, {}, {})
     if wheels and not wheels.is_dir(): raise problem("no-folder-of-wheels", folder=shown(wheels))
-    if environment is None: environment = cann_environment(stack) if stack.needs_npu else {}
+    if environment is None: environment = _steps_start_from(stack, ask)
     index, there, pip = stack.indexes["torch"], _torch_there(engine), {}
     if wheels: index = str(wheels) if any(wheels.glob("torch-*cpu*.whl")) else ""
     elif there: index = index if _torch_there(engine, "+cpu") else ""

@@ -216,8 +216,7 @@ def plan(stack: StackOption = None, format: FormatOption = "table", wheels: Whee
     from qwen_npu_tut.engine.plan import script_text
     choice = walk.choose(stack=stack)
     lacking, known = walk.host_lacks(choice), holes(choice.stack)
-    without = format != "sh" and any(each.id == "cann" for each in lacking)
-    steps = walk.planned(choice, wheels, deepep, ask=not without)
+    steps = walk.planned(choice, wheels, deepep, ask=format == "sh")
     title = f"The engine of the stack {choice.stack.name}: {choice.stack.title}"
     if format == "sh": return print(script_text(steps, title, known), end="")
     if format == "json":

@@ -106,6 +106,16 @@ def test_packages_of_an_interrupted_pip_are_cleared_away(private_home, tmp_path)
     assert step.done.gap() == "" and (site / "sample.py").is_file()
 
 
+@pytest.mark.parametrize("name", ["ruamel..yaml__x", "Ruamel.Yaml-X", "ruamel-yaml-x"])
+def test_a_name_is_found_however_it_is_spelled(tmp_path, name):
+    "A run of separators is one (packaging.python.org, name normalization)."
+    about = tmp_path / "ruamel..yaml__x-1.0.dist-info"
+    about.mkdir()
+    (about / "RECORD").write_text("")
+    assert PackagesDone(tmp_path, {name: "1.0"}).gap() == ""
+    assert "has to go" in PackagesDone(tmp_path, {}, (name,)).gap()
+
+
 def make_wheel(folder: Path, name: str, version: str) -> Path:
     "A wheel of one module, made by hand."
     import zipfile
