@@ -18,8 +18,11 @@ from qwen_npu_tut.base.events import sentences
 
 PACKAGE = Path(qwen_npu_tut.__file__).parent
 ROWS = sentences()
-PARTS = ("what", "fix", "ok")  # of a row: what is wrong, what to do, what is said where all is well
+PARTS = ("what", "fix", "ok", "source")  # of a row; `ok` is said where nothing is wrong
 ANY = "\0"  # stands for whatever a computed part of a name may be
+# The functions that look a row up, and the arguments that name it, the first that is given.
+LOOK_UP = {("events", "problem"): ["name"], ("check", "judged"): ["row", "id"]}
+BESIDE = "-in-container"  # `judged` takes the row of this ending where there is one
 
 
 @dataclass
@@ -61,57 +64,93 @@ def parameters(function: ast.FunctionDef) -> list[str]:
     return [each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
 
 
-def own(node: ast.expr, function: ast.FunctionDef) -> list[str]:
-    "The parameters that an expression chooses from: `name`, or `row or id`."
-    names = node.values if isinstance(node, ast.BoolOp) else [node]
-    found = [getattr(each, "id", "") for each in names]
-    return found if set(found) <= set(parameters(function)) else []
+def own(node: ast.expr, function: ast.FunctionDef) -> bool:
+    "Whether an expression is a parameter of its function."
+    return isinstance(node, ast.Name) and node.id in parameters(function)
 
 
-def asks_table(node: ast.Subscript) -> bool:
-    "sentences()[…]"
-    return isinstance(node.value, ast.Call) and getattr(node.value.func, "id", "") == "sentences"
+@dataclass(frozen=True)
+class Taker:
+    "A function that takes the name of a row, and the parameters that may hold it."
+
+    function: ast.FunctionDef
+    names: list[str]
+
+    def arguments(self, call: ast.Call) -> dict[str, ast.expr]:
+        "A call's arguments by name."
+        by_place = {each.arg for each in self.function.args.posonlyargs}
+        named = {
+            each.arg: each.value for each in call.keywords if each.arg not in {None, *by_place}
+        }
+        return dict(zip(parameters(self.function), call.args)) | named
+
+    def row(self, call: ast.Call) -> ast.expr:
+        "The argument that names the row."
+        arguments = self.arguments(call)
+        return next((arguments[name] for name in self.names if name in arguments), ast.Constant(0))
+
+    def adds(self) -> set[str]:
+        "The values that the function gives to each row itself."
+        own = getattr(self.function.args.kwarg, "arg", "")
+        steps = [
+            each for each in inner(self.function, ast.AugAssign) if own in names_in(each.target)
+        ]
+        return {key.value for each in steps for key in getattr(each.value, "keys", [])}
 
 
-Taker = tuple[ast.FunctionDef, list[str]]  # a function, its parameters that may hold a row's name
+def calls(function: ast.FunctionDef) -> list[ast.Call]:
+    "The calls in a function; those of a function within it are that one's."
+    within = [each for each in inner(function, ast.FunctionDef) if each is not function]
+    skipped = {id(call) for each in within for call in inner(each, ast.Call)}
+    return [call for call in inner(function, ast.Call) if id(call) not in skipped]
+
+
+def plain_looks(module: Module, function: ast.FunctionDef) -> list[ast.Subscript]:
+    "Where a function takes a row that it names itself."
+    looks = [each for each in inner(function, ast.Subscript) if opens(module, each.value)]
+    return [each for each in looks if isinstance(each.slice, ast.Constant)]
+
+
+def opens(module: Module, node: ast.expr) -> bool:
+    "sentences()"
+    return isinstance(node, ast.Call) and module.meant(node) == ("events", "sentences")
+
+
+def looks_up(module: Module, function: ast.FunctionDef) -> bool:
+    "Whether a function takes rows that others name; to ask whether a row is there is no look."
+    plain = {id(each.value) for each in plain_looks(module, function)}
+    asked = {id(each) for node in inner(function, ast.Compare) for each in node.comparators}
+    opened = [each for each in calls(function) if opens(module, each)]
+    return any(id(each) not in plain | asked for each in opened)
 
 
 def find_takers() -> dict[tuple[str, str], Taker]:
-    "The functions that take the name of a row: they look it up, or hand it to one that does."
-    takers: dict[tuple[str, str], Taker] = {}
+    "The functions that look a row up, and those that hand a name on to one of them."
+    takers = {
+        (module.name, name): Taker(function, LOOK_UP.get((module.name, name), []))
+        for module in MODULES
+        for name, function in module.functions.items()
+        if looks_up(module, function)
+    }
     while True:
         count = len(takers)
         for module in MODULES:
             for name, function in module.functions.items():
-                named = [each.slice for each in inner(function, ast.Subscript) if asks_table(each)]
                 for call in inner(function, ast.Call):
-                    if module.meant(call) in takers:
-                        named += row_argument(call, takers[module.meant(call)])
-                for node in named:
-                    if own(node, function):
-                        takers[module.name, name] = function, own(node, function)
+                    taker = takers.get(module.meant(call))
+                    if taker and own(taker.row(call), function):
+                        takers.setdefault(
+                            (module.name, name), Taker(function, [taker.row(call).id])
+                        )
         if len(takers) == count:
             return takers
 
 
-def given(call: ast.Call, function: ast.FunctionDef) -> dict[str, ast.expr]:
-    "A call's arguments by the names of the function's parameters."
-    by_place = {each.arg for each in function.args.posonlyargs}
-    named = {each.arg: each.value for each in call.keywords if each.arg not in {None, *by_place}}
-    return dict(zip(parameters(function), call.args)) | named
-
-
-def row_argument(call: ast.Call, taker: Taker) -> list[ast.expr]:
-    "The argument that names the row: the first of the parameters that is given."
-    arguments = given(call, taker[0])
-    return [arguments[name] for name in taker[1] if name in arguments][:1]
+def names_in(target: ast.expr) -> set[str]:
+    return {each.id for each in ast.walk(target) if isinstance(each, ast.Name)}
 
 
 TAKERS = find_takers()
-
-
-def names_in(target: ast.expr) -> set[str]:
-    return {each.id for each in ast.walk(target) if isinstance(each, ast.Name)}
 
 
 def pairs(target: ast.expr, value: ast.expr) -> list[tuple[ast.expr, ast.expr]]:
@@ -226,19 +265,27 @@ def rows_like(texts: set[str]) -> set[str]:
 
 
 def use(call: ast.Call, scope: Scope, taker: Taker, place: str) -> Use:
-    arguments = given(call, taker[0])
-    (named,) = row_argument(call, taker)
-    values = {each.arg for each in call.keywords if each.arg}
+    named, values = taker.row(call), taker.adds()
     for each in call.keywords:
-        if each.arg is None:
-            values |= scope.keys(each.value)
-    part = scope.texts(arguments["part"]) if "part" in arguments else set()
-    if not part and "part" in parameters(taker[0]):
-        part = {"what"}
-    parts = tuple(each for each in PARTS if each not in values and (not part or each in part))
-    variable = named.id if isinstance(named, ast.Name) else ""
+        values |= {each.arg} if each.arg else scope.keys(each.value)
     rows = rows_like(scope.texts(named) - {""})
+    if taker.function.name == "judged":
+        rows |= {f"{row}{BESIDE}" for row in rows} & ROWS.keys()
+    variable = named.id if isinstance(named, ast.Name) else ""
+    good = taker.arguments(call).get("good")
+    said = ("ok", "source") if isinstance(good, ast.Constant) and good.value is True else PARTS
+    parts = tuple(each for each in said if each not in values)
     return Use(place, variable, frozenset(rows), frozenset(values), parts)
+
+
+def whole(call: ast.Call, scope: Scope) -> ast.Call:
+    "A call as it is meant: `see(b)` after `see = partial(judged, a)` is `judged(a, b)`."
+    for made in scope.values(getattr(call.func, "id", "")):
+        if isinstance(made, ast.Call) and getattr(made.func, "id", "") == "partial":
+            first, *rest = made.args
+            args, keywords = [*rest, *call.args], [*made.keywords, *call.keywords]
+            return ast.Call(func=first, args=args, keywords=keywords, lineno=call.lineno)
+    return call
 
 
 def find_uses() -> list[Use]:
@@ -246,35 +293,44 @@ def find_uses() -> list[Use]:
     uses = []
     for module in MODULES:
         for function in module.functions.values():
-            nested = {
-                id(call)
-                for each in inner(function, ast.FunctionDef)
-                if each is not function
-                for call in inner(each, ast.Call)
-            }
-            for call in inner(function, ast.Call):
+            scope = Scope(module, function)
+            for each in plain_looks(module, function):
+                place = f"{module.name}.{function.name}:{each.lineno}"
+                uses.append(Use(place, "", frozenset({each.slice.value}), frozenset(), ()))
+            for call in (whole(each, scope) for each in calls(function)):
                 taker = TAKERS.get(module.meant(call))
-                if taker is None or id(call) in nested:
-                    continue
-                if any(own(each, function) for each in row_argument(call, taker)):
-                    continue
-                place = f"{module.name}.{function.name}:{call.lineno}"
-                uses.append(use(call, Scope(module, function), taker, place))
+                if taker and not own(taker.row(call), function):
+                    place = f"{module.name}.{function.name}:{call.lineno}"
+                    uses.append(use(call, scope, taker, place))
     return uses
 
 
 USES = find_uses()
 
 
+def row_of(name: str) -> dict:
+    "A row with what it has from the row that it is like."
+    row = ROWS[name]
+    return {**(row_of(row["like"]) if "like" in row else {}), **row}
+
+
+LIKED = {row.get("like") for row in ROWS.values()}
+
+
+def sentence(name: str, part: str, language: str = "en") -> str:
+    said = row_of(name).get(part, "")
+    return said if isinstance(said, str) else said[language]
+
+
 def wanted(row: str, parts: tuple[str, ...] = PARTS, language: str = "en") -> set[str]:
     "The values that the sentences of a row want."
-    texts = [ROWS[row][part][language] for part in parts if part in ROWS[row]]
+    texts = [sentence(row, part, language) for part in parts]
     fields = [each for text in texts for _, each, _, _ in string.Formatter().parse(text)]
     return {re.split(r"[.\[]", each)[0] for each in fields if each}
 
 
 def test_the_functions_that_take_a_rows_name_are_found():
-    assert TAKERS["events", "problem"][1] == ["name"]
+    assert [place for place, taker in TAKERS.items() if not taker.names] == []
     assert len(USES) > 100 and sum(len(each.rows) > 1 for each in USES) > 3
 
 
@@ -300,6 +356,7 @@ def test_every_value_that_a_sentence_wants_is_given(each):
 
 def test_every_row_is_named_by_somebody():
     named = set().union(*(each.rows for each in USES))
+    named |= {ROWS[name].get("like") for name in named}
     assert sorted(ROWS.keys() - named) == []
 
 
@@ -307,31 +364,28 @@ def test_every_row_is_named_by_somebody():
 def test_a_row_is_whole(name):
     row = ROWS[name]
     assert re.fullmatch(r"[a-z0-9]+([-_][a-z0-9]+)*", name)
-    assert row.keys() <= {*PARTS, "code", "level", "source"}
-    assert "what" in row or "fix" in row
+    assert row.keys() <= {*PARTS, "code", "level", "like"}
+    assert row_of(name).keys() & {"what", "ok"} or name in LIKED
+    assert row.get("like") in (None, *ROWS) and row.get("like") != name
     assert type(row.get("code", 1)) is int and row.get("code", 1) in (1, 2, 130)
-    for part in PARTS:
-        texts = row.get(part, {"en": "-", "zh": ""})
-        assert texts.keys() == {"en", "zh"} and texts["en"].strip() == texts["en"] != "", part
-        assert isinstance(texts["zh"], str)
+    assert row.get("level", "warn") in ("warn", "block") and isinstance(row.get("source", ""), str)
+    for part in {"what", "fix", "ok"} & row.keys():
+        texts = row[part]
+        assert texts.keys() == {"en", "zh"} and isinstance(texts["zh"], str), part
+        assert texts["en"].strip() == texts["en"] != "", part
         if texts["zh"]:
             assert wanted(name, (part,), "zh") == wanted(name, (part,)), part
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, row in ROWS.items() if {"what", "fix"} <= row.keys()]
-)
+@pytest.mark.parametrize("name", ROWS)
 def test_a_sentence_is_a_sentence(name):
-    "It ends with a full stop, with a command to be copied, or with the words of somebody else."
-    for part in ("what", "fix"):
-        text = ROWS[name][part]["en"]
-        assert re.search(r"[.!?}]$|: [^:]+$", text), text
+    "It ends with a full stop, a command to be copied, or the words of somebody else."
+    for part in {"what", "fix", "ok"} & ROWS[name].keys():
+        text = sentence(name, part)
+        command = part == "fix" and re.search(r"(^|: )[a-z~/-]", text)
+        assert command or re.search(r"[.!?}]$", text), text
 
 
 def test_no_two_rows_say_the_same():
-    said = [
-        (row["what"]["en"], row["fix"]["en"])
-        for row in ROWS.values()
-        if "fix" in row and "what" in row
-    ]
+    said = [tuple(sentence(name, part) for part in ("what", "fix", "ok")) for name in ROWS]
     assert sorted({each for each in said if said.count(each) > 1}) == []
