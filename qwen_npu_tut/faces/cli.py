@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import typer
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -39,6 +40,12 @@ def print_json(document: object) -> None:
 def _show(as_json: bool, document: object, text: str) -> None:
     "One document for programs, or a text for people."
     print_json(document) if as_json else typer.echo(text)
+
+def _screen(silent: bool = False):
+    "A screen, and the listener that shows on it what happens."
+    from qwen_npu_tut.faces.terminal import Screen, reporter
+    screen = Screen(silent)
+    return screen, reporter(screen)
 
 # %% ../../nbs/faces/cli.ipynb #c1a00001
 def main() -> None:
@@ -120,11 +127,10 @@ UrlArgument = Annotated[
 NameOption = _option(Text, "--model", "A name from its model list; the first if not given.")
 
 # %% ../../nbs/faces/cli.ipynb #0db8cdc7
-def _engine(screen, choice, yes: bool) -> None:
+def _engine(screen, tell, choice, yes: bool) -> None:
     "Stages 1 to 3: a machine that is fit, a plan of known size, an engine that is whole."
     from qwen_npu_tut import check as checking, walk
     from qwen_npu_tut.engine.plan import open_steps, run_plan
-    from qwen_npu_tut.faces.terminal import reporter
     machine, stack = choice.machine, choice.stack
     with screen.stage(1, 6, "check") as told:
         checking.check(machine, stack).refuse()
@@ -139,7 +145,7 @@ def _engine(screen, choice, yes: bool) -> None:
         for sentence in needed.beside: screen.say(f"{'':15} {sentence}")
     if stack.needs_npu and (left or needed.disk or needed.beside): _ask(steps, needed, yes)
     with screen.stage(3, 6, "install") as told:
-        run_plan(steps, os.environ, reporter(screen), stack.needs_npu)
+        run_plan(steps, os.environ, tell, stack.needs_npu)
         told.append(f"engine whole: {len(steps)} steps read back")
 
 # %% ../../nbs/faces/cli.ipynb #2bf0f35e
@@ -174,19 +180,18 @@ def up(stack: StackOption = None, model: ModelOption = None, port: PortOption = 
     """check, plan, install, download, serve, and one reply. Safe to repeat; an interrupted one
     goes on."""
     from qwen_npu_tut import call, serve, walk
-    from qwen_npu_tut.faces.terminal import Screen, reporter
-    screen, choice = Screen(), walk.choose(stack=stack, model=model, port=port)
+    (screen, tell), choice = _screen(), walk.choose(stack=stack, model=model, port=port)
     screen.say(f"qwen-npu up: stack {choice.stack.name}, model {choice.settings.model}, "
                f"everything below {shown(home())}")
-    _engine(screen, choice, yes)
+    _engine(screen, tell, choice, yes)
     with screen.stage(4, 6, "download") as told:
-        told.append(f"model whole: {shown(walk.fetch(choice, reporter(screen)))}")
-    # OpenAI's client takes a second to import; the engine takes longer.
-    threading.Thread(target=__import__, args=["openai.resources.chat"], daemon=True).start()
+        told.append(f"model whole: {shown(walk.fetch(choice, tell))}")
+    client = "openai.resources.chat"  # its import takes a second; the engine takes longer
+    threading.Thread(target=__import__, args=[client], daemon=True).start()
     base = walk.serving_base(choice.stack)
     for sentence in walk.before_serving(choice, base): screen.say(f"{'':15} {sentence}")
     with screen.stage(5, 6, "serve") as told:
-        server = serve.start(walk.serving(choice, base), reporter(screen))
+        server = serve.start(walk.serving(choice, base), tell)
         told.append(f"process {server.pid} answers as {server.model_name}")
     with screen.stage(6, 6, "chat") as told:
         service = call.endpoint_of(server)
@@ -237,14 +242,13 @@ def install(stack: StackOption = None, wheels: WheelsOption = None, deepep: Deep
     "Carry out the plan: what is done is skipped, an interrupted run goes on."
     from qwen_npu_tut import check as checking, kernels, walk
     from qwen_npu_tut.engine.plan import open_steps, run_plan
-    from qwen_npu_tut.faces.terminal import Screen, reporter
-    screen, choice = Screen(), walk.choose(stack=stack)
+    (screen, tell), choice = _screen(), walk.choose(stack=stack)
     if as_written: steps, rest = kernels.as_written(choice.engine)
     else: steps, rest = walk.planned(choice, wheels, deepep), None
     needed = walk.sizes(choice, open_steps(steps))
     checking.check(choice.machine, choice.stack, needed.disk).refuse()
     with screen.stage(1, 1, "install") as told:
-        run_plan(steps, os.environ, reporter(screen), choice.stack.needs_npu)
+        run_plan(steps, os.environ, tell, choice.stack.needs_npu)
         told.append(f"{len(steps)} steps read back, in {shown(choice.engine.folder)}")
     if rest: raise rest
 
@@ -273,12 +277,11 @@ def download(model: str, to: ToOption = None, hub: HubOption = None, source: Sou
              revision: RevisionOption = None, json_: JsonOption = False):
     "Fetch a model and prove it whole; resumes."
     from qwen_npu_tut import walk
-    from qwen_npu_tut.faces.terminal import Screen, reporter
     from qwen_npu_tut.model.folder import verify as verified
     from qwen_npu_tut.serve import outdated
-    screen, choice = Screen(silent=json_), walk.choose(model=model)
+    (screen, tell), choice = _screen(silent=json_), walk.choose(model=model)
     with screen.stage(1, 1, "download") as told:
-        folder = walk.fetch(choice, reporter(screen), to, hub, source, revision)
+        folder = walk.fetch(choice, tell, to, hub, source, revision)
         told.append(f"model whole: {shown(folder)}")
     for server in outdated(folder):
         screen.say(f"The server {server.name!r} still serves the model that lay there before: "
@@ -291,12 +294,11 @@ def verify(folder: Path, quick: QuickOption = False, mend: RepairOption = False,
            json_: JsonOption = False):
     "Prove a model's folder again: every size and hash. Exit code 1 where it is not whole."
     from qwen_npu_tut.download import repair
-    from qwen_npu_tut.faces.terminal import Screen, reporter
     from qwen_npu_tut.model.folder import verify as verified
-    screen = Screen(silent=json_ or not sys.stdout.isatty())
+    screen, tell = _screen(silent=json_ or not sys.stdout.isatty())
     with screen.stage(1, 1, "verify"):
-        if mend: proof = repair(folder, tell=reporter(screen))
-        else: proof = verified(folder, "quick" if quick else "bytes", reporter(screen))
+        if mend: proof = repair(folder, tell=tell)
+        else: proof = verified(folder, "quick" if quick else "bytes", tell)
     _show(json_, asdict(proof), str(proof))
     raise typer.Exit(0 if proof.whole else 1)
 
@@ -309,10 +311,9 @@ def serve(stack: StackOption = None, model: ModelOption = None, port: PortOption
     """Start the service, or find it running. The engine and the model have to be there:
     `qwen-npu up` brings them."""
     from qwen_npu_tut import serve as serving, walk
-    from qwen_npu_tut.faces.terminal import Screen, reporter
     from qwen_npu_tut.server import handover
     given = dict(stack=stack, model=model, port=port, host=host, tensor_parallel=tp, preset=preset)
-    screen, choice = Screen(silent=json_), walk.choose(**given)
+    (screen, tell), choice = _screen(silent=json_), walk.choose(**given)
     if print_:
         made = walk.serving(choice, refuse=False)
         found = handover.described(made, gathered(**given), choice.stack)
@@ -322,7 +323,7 @@ def serve(stack: StackOption = None, model: ModelOption = None, port: PortOption
     launch = walk.serving(choice, base)
     if foreground: return serving.foreground(launch)
     with screen.stage(1, 1, "serve") as told:
-        server = serving.start(launch, reporter(screen))
+        server = serving.start(launch, tell)
         told.append(f"{server.model_name} at {server.url}, process {server.pid}")
     if json_: print_json(serving.status(server.name))
 
@@ -471,9 +472,8 @@ def contract(url: UrlArgument, model: NameOption = None, json_: JsonOption = Fal
         typer.echo(f"{place:2} {answer.id:28} {answer.result:12} {answer.evidence}")
     service = Endpoint(url, read_settings().api_key, model, retries=0)
     answers = asked(service, unheard if json_ else tell)
-    counts = {each: sum(answer.result == each for answer in answers)
-              for each in ("pass", "fail", "unsupported")}
-    said = ", ".join(f"{name} {count}" for name, count in counts.items())
+    counts = Counter(each.result for each in answers)
+    said = ", ".join(f"{name} {counts[name]}" for name in ("pass", "fail", "unsupported"))
     _show(json_, {"checks": [asdict(each) for each in answers]}, said)
     raise typer.Exit(1 if counts["fail"] else 0)
 
@@ -482,8 +482,8 @@ def contract(url: UrlArgument, model: NameOption = None, json_: JsonOption = Fal
 def stack_list(json_: JsonOption = False):
     "Every version set, and how far it was proved."
     from qwen_npu_tut.engine.stacks import stacks
-    rows = [{"name": each.name, "title": each.title, "proved": each.proved}
-            for each in stacks().values()]
+    told = ("name", "title", "proved")
+    rows = [{name: getattr(each, name) for name in told} for each in stacks().values()]
     said = [f"{each['name']:9} {each['title']}\n{'':9} {each['proved']}" for each in rows]
     _show(json_, rows, "\n".join(said))
 
