@@ -223,6 +223,11 @@ class Scope:
                 return set().union(*(self.texts(each, seen) for each in node.elts))
             case ast.Subscript():
                 return self.texts(node.value, seen)
+            case ast.Call(func=ast.Name(id=name)) if name in self.module.functions:
+                function = self.module.functions[name]
+                given = [each.value for each in inner(function, ast.Return) if each.value]
+                scope = Scope(self.module, function)
+                return set().union(*(scope.texts(each, seen) for each in given))
             case ast.Call(func=ast.Attribute(attr="get" | "items" | "values", value=table)):
                 return set().union(*(self.texts(each, seen) for each in (table, *node.args[1:])))
         return set()
@@ -239,8 +244,19 @@ class Scope:
             case ast.Call(func=ast.Name(id="dict")):
                 return {each.arg for each in node.keywords if each.arg}
             case ast.Name():
-                return set().union(*(self.keys(each) for each in self.values(node.id)))
+                found = (self.keys(each) for each in self.values(node.id))
+                return set().union(*found, self.added(node.id))
         return set()
+
+    def added(self, name: str) -> set[str]:
+        "The keys of a mapping that are set one by one."
+        targets = [each for step in inner(self.function, ast.Assign) for each in step.targets]
+        places = [each for each in targets if isinstance(each, ast.Subscript)]
+        return {
+            each.slice.value
+            for each in places
+            if name in names_in(each.value) and isinstance(each.slice, ast.Constant)
+        }
 
 
 @dataclass(frozen=True)
@@ -273,8 +289,7 @@ def use(call: ast.Call, scope: Scope, taker: Taker, place: str) -> Use:
         rows |= {f"{row}{BESIDE}" for row in rows} & ROWS.keys()
     variable = named.id if isinstance(named, ast.Name) else ""
     good = taker.arguments(call).get("good")
-    said = ("ok", "source") if isinstance(good, ast.Constant) and good.value is True else PARTS
-    parts = tuple(each for each in said if each not in values)
+    parts = ("ok", "source") if isinstance(good, ast.Constant) and good.value is True else PARTS
     return Use(place, variable, frozenset(rows), frozenset(values), parts)
 
 
