@@ -162,11 +162,11 @@ def look_check(panel: Panel) -> None:
     "The machine's findings."
     note(panel, "check", panel.text("looking"))
     report = report_on(choose(stack=panel.given()["stack"]))
-    counts = {"blocked": len(report.blocked),
-              "warnings": sum(each.level == "warn" for each in report.findings)}
+    state, blocked = "blocked" if report.blocked else "ready", len(report.blocked)
+    warned = sum(each.level == "warn" for each in report.findings)
+    told = panel.text(state, stack=report.stack, blocked=blocked, warnings=warned)
     panel.parts["check.table"].value = views.findings_view(report.findings, panel.text)
-    state = "blocked" if report.blocked else "ready"
-    note(panel, "check", panel.text(state, stack=report.stack, **counts))
+    note(panel, "check", told)
     mark(panel, "check", not report.blocked)
 
 def look_install(panel: Panel) -> None:
@@ -208,8 +208,7 @@ LOOKS = dict(check=look_check, install=look_install, download=look_download, ser
 # %% ../../nbs/faces/panel.ipynb #267a89d6
 def command(panel: Panel, action: str) -> list[str]:
     "The command that a button stands for; a long message is cut short there."
-    def option(name: str) -> list[str]:
-        return [f"--{name}", panel.value(name)] if panel.value(name) else []
+    def option(name): return [f"--{name}", panel.value(name)] if panel.value(name) else []
     think = "--think" if panel.parts["think"].value else "--no-think"
     words = {
         "download": [panel.model],
@@ -234,7 +233,7 @@ def python_of(panel: Panel, action: str) -> str:
     return views.table("panel_python.toml")[action].format(**values)
 
 # %% ../../nbs/faces/panel.ipynb #panel0050
-def show_same(panel: Panel, change: object = None) -> None:
+def show_same(panel: Panel) -> None:
     "Draw the commands and lines anew, as the fields are now."
     for action in TABS:
         same = command(panel, action), python_of(panel, action)
@@ -354,11 +353,10 @@ def _fields(panel: Panel, before: dict) -> None:
 # %% ../../nbs/faces/panel.ipynb #3174f40d
 def _buttons(panel: Panel, action: str) -> list[W.Button]:
     "A tab's buttons: the one that does it, and what ends it."
-    made = {"run": (action, partial(run, action=action)),
-            "stop": ("stop", partial(halt, action=action))}  # what stands on it, what it does
-    if action == "check": made = {"run": ("check", look_check)}
-    if action == "chat":
-        made = {"run": ("send", send), "stop": ("stop", halt_reply), "new": ("new", forget)}
+    job = {"run": (action, partial(run, action=action)),
+           "stop": ("stop", partial(halt, action=action))}  # what stands on it, what it does
+    talk = {"run": ("send", send), "stop": ("stop", halt_reply), "new": ("new", forget)}
+    made = {"check": {"run": ("check", look_check)}, "chat": talk}.get(action, job)
     for name, (key, pressed) in made.items():
         button = panel.parts[f"{action}.{name}"] = W.Button(
             description=panel.text(key), disabled=name == "stop",
@@ -408,11 +406,8 @@ def build(panel: Panel, before: dict) -> None:
     top = [W.HTML(head, layout={"flex": "1 1 auto"}), parts["language"]]
     panel.box.children = [W.Box(top, layout=ROW), parts["tabs"]]
     show_same(panel)
-    jobs = {action: partial(draw_job, action=action) for action in LONG}
-    aside(panel, *LOOKS.items(), *jobs.items())
-    for action in LONG:
-        at_work = (job := find_job(action)) and job.running
-        if at_work: aside(panel, (action, partial(follow, action=action)))
+    aside(panel, ("check", look_check))
+    for action in LONG: aside(panel, (action, partial(follow, action=action)))
 
 # %% ../../nbs/faces/panel.ipynb #8be1cd16
 def speak(panel: Panel, language: str) -> None:
