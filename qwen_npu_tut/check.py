@@ -17,8 +17,9 @@ from string import Formatter
 from .base.diagnose import Cause, diagnose, first_error
 from .base.events import Problem, sentences
 from .base.settings import home, shown
+from .engine.advisories import also_known, holes
 from .engine.stacks import (
-    SUPPORTED, Stack, also_known, changes, dies, fitting_stack, holes, image_route, python_for)
+    SUPPORTED, Stack, changes, dies, fitting_stack, image_route, python_for)
 from .host.machine import MOUNTS, Machine
 from .host.software import CHIP_FOLDERS, canns_named, read_version_file, version_key
 from .server.launch import objections

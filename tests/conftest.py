@@ -74,7 +74,7 @@ def server(monkeypatch):
 
 @pytest.fixture
 def serving(tmp_path, private_home):
-    "A function that starts the stand-in for an engine (fake_engine.py) and gives its record, as `start` would."
+    "A function that starts the stand-in for an engine (fake_engine.py), as `start` would."
     from qwen_npu_tut.server.launch import hand_over_key
     from qwen_npu_tut.server.processes import free_port
     from qwen_npu_tut.serve import READY, Server
@@ -84,7 +84,7 @@ def serving(tmp_path, private_home):
 
     def begin(key=None, name="tested", **faults):
         port = free_port("127.0.0.1", 0)
-        variables = hand_over_key(Settings(server=name, api_key=key))
+        hand_over_key(Settings(server=name, api_key=key))
         line = [
             sys.executable,
             str(Path(__file__).parent / "support" / "fake_engine.py"),
@@ -105,7 +105,6 @@ def serving(tmp_path, private_home):
                 stderr=out,
                 env={
                     **os.environ,
-                    **variables,
                     "FAKE_ENGINE": json.dumps({"seconds": 0.01, "children": 0, **faults}),
                 },
             )
@@ -126,7 +125,7 @@ def serving(tmp_path, private_home):
 
 @pytest.fixture(scope="session")
 def live_server():
-    'The service of record "test": the one that `make test` has started, else one that is started and stopped here.'
+    'The service "test": that of `make test`, else one that is started and stopped here.'
     from qwen_npu_tut.serve import find
 
     own = {

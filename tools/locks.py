@@ -18,8 +18,8 @@ from urllib.parse import unquote
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from qwen_npu_tut.install import LOCKS
-from qwen_npu_tut.engine.resolve import package_index
+from qwen_npu_tut.engine.cpu import LOCKS
+from qwen_npu_tut.engine.target import package_index
 from qwen_npu_tut.base.events import Problem
 from qwen_npu_tut.engine.stacks import stacks
 

@@ -106,7 +106,8 @@ def gathered(
         variable = f"QWEN_NPU_{name.upper()}"
         if environment.get(variable): take(name, environment[variable], variable)
     for name, value in given.items():
-        if value is not None: take(name, value, "The call")
+        name = ALIASES.get(name, name)
+        if value is not None: found[name] = (_typed(name, value, "The call"), "the call")
     return found
 
 def read_settings(*place, **given) -> Settings:

@@ -1,4 +1,6 @@
-"A hundred starts and stops of the stand-in: no orphan, no leaked port, no growing state. Run by `make prove`."
+"""A hundred starts and stops of the stand-in: no orphan, no leaked port, no growing state.
+
+Run by `make prove`."""
 
 import os
 from pathlib import Path
@@ -6,6 +8,7 @@ from pathlib import Path
 from test_serve import engine, settings, start  # noqa: F401  fixtures are used by their names
 
 from qwen_npu_tut import serve
+from qwen_npu_tut.server import processes
 from qwen_npu_tut.server.processes import free_port, session_of
 
 
@@ -14,7 +17,7 @@ def test_a_hundred_cycles(settings, engine, private_home):  # noqa: F811
         return (
             len(list(Path("/proc/self/fd").iterdir())),
             sorted(path.name for path in private_home.rglob("*")),
-            len(serve._CHILDREN),
+            len(processes._HANDLES),
         )
 
     port, seen = free_port("127.0.0.1", 0), []
@@ -27,7 +30,8 @@ def test_a_hundred_cycles(settings, engine, private_home):  # noqa: F811
         )
         seen.append(state())
     print(
-        f"100 cycles: open files {seen[1][0]} then {seen[-1][0]}, files in the home folder {len(seen[1][1])} then {len(seen[-1][1])}, handles kept {seen[-1][2]}"
+        f"100 cycles: open files {seen[1][0]} then {seen[-1][0]}, files in the home folder "
+        f"{len(seen[1][1])} then {len(seen[-1][1])}, handles kept {seen[-1][2]}"
     )
     assert seen[-1][2] <= 1
     assert seen[-1][:2] == seen[1][:2]  # the second has the log of the one before

@@ -1,6 +1,7 @@
-"""The slow rows of what can happen to a download, with the clients' own patience and, where it takes minutes, ours.
+"""The slow rows of what can happen to a download, with the clients' own patience and ours.
 
-The measured outcomes of the bare client stand beside each case: S is a model that is broken and was called whole.
+The measured outcomes of the bare client stand beside each case: S is a model that is broken and was
+called whole.
 """
 
 import os
@@ -19,6 +20,7 @@ from outcomes import (
     broken,
     contents,
     fails,
+    proved,
     sent_weights,
     weights,
     whole,
@@ -26,14 +28,22 @@ from outcomes import (
 from patience import patient
 
 from qwen_npu_tut import download as module
-from qwen_npu_tut.download import download, model_folder
+from qwen_npu_tut.download import download
 from qwen_npu_tut.rehearsal.hub import LISTING, Answers, Corrupt, Cut, Fault, Slow
 from qwen_npu_tut.rehearsal.hub import Hub, small_model
-from qwen_npu_tut.model.folder import proved, read_record
+from qwen_npu_tut.model.folder import model_folder, read_receipt
 from qwen_npu_tut.base.events import Problem
 
 BOTH = pytest.mark.parametrize("speaks", ["modelscope", "huggingface"])
-PROGRAM = f"import sys\nfrom qwen_npu_tut.download import download\nprint(download({MODEL!r}, hub=sys.argv[1], tell=lambda event: print(event.kind, event.text, flush=True) if event.kind in ('waiting', 'retrying') else None))"
+PROGRAM = f"""
+import sys
+from qwen_npu_tut.download import download
+
+def tell(event):
+    if event.kind in ("waiting", "retrying"): print(event.kind, event.text, flush=True)
+
+print(download({MODEL!r}, hub=sys.argv[1], tell=tell))
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -140,7 +150,8 @@ def test_a_stall(original, speaks):
     ids=["stall", "drip"],
 )
 def test_a_stall_or_a_drip_for_ever_ends(original, fault):
-    "Stall: FileDownloadError, 392 s. Drip: still at it after 560 s; a client of the generation before waits for ever."
+    """Stall: FileDownloadError, 392 s. Drip: still at it after 560 s; a client of the generation
+    before waits for ever."""
     began = time.monotonic()
     with Hub(original, MODEL, fault()) as hub:
         fails(hub, "cannot be reached, or stopped answering")
@@ -148,7 +159,8 @@ def test_a_stall_or_a_drip_for_ever_ends(original, fault):
 
 
 def test_a_file_may_take_longer_than_the_clients_limit(large):
-    "FileDownloadError at the limit, although half the file is there; here four seconds stand for its hour."
+    """FileDownloadError at the limit, although half the file is there; here four seconds stand for
+    its hour."""
     with Hub(large, MODEL, Slow(0.05)) as hub:
         going = process(hub, MODELSCOPE_DOWNLOAD_TOTAL_TIMEOUT="4")
         output, _ = going.communicate(timeout=patient(120))
@@ -167,7 +179,8 @@ def test_a_file_may_take_longer_than_the_clients_limit(large):
     ids=["short", "off"],
 )
 def test_two_at_once_whatever_the_clients_lock_does(large, environment):
-    "Lock times out: the second fails. Lock off: three times the bytes, and in the generation before 14 of 15 files wrong: S."
+    """Lock times out: the second fails. Lock off: three times the bytes, and in the generation
+    before 14 of 15 files wrong: S."""
     with Hub(large, MODEL, Slow(0.02)) as hub:
         both = [process(hub, **environment) for _ in range(2)]
         outputs = [each.communicate(timeout=patient(120))[0] for each in both]
@@ -238,4 +251,4 @@ def test_nobody_answers_and_a_proved_model_goes_on(original, monkeypatch):
     with pytest.raises(Problem, match="cannot be reached"):
         download("owner/other", hub="http://127.0.0.1:9")
     assert time.monotonic() - began < 40
-    assert read_record(folder) and (folder / FIRST).exists() and module.PATIENCE[True] == 120
+    assert read_receipt(folder) and (folder / FIRST).exists() and module.PATIENCE[True] == 120

@@ -2,7 +2,6 @@
 
 Run by `make prove`, which has started the service and installed the engine."""
 
-import os
 import subprocess
 import time
 from dataclasses import replace
@@ -13,15 +12,18 @@ import psutil
 import pytest
 from patience import patient
 
-from qwen_npu_tut.server.launch import key_of
+from qwen_npu_tut.server.launch import key_of, launch
 from qwen_npu_tut.call import chat_body, endpoint_of
-from qwen_npu_tut.install import engine_python
 from qwen_npu_tut.server.processes import birth, end_session, free_port, session_of
-from qwen_npu_tut.serve import launch_environment, start, stop
-from qwen_npu_tut.base.settings import read_settings
+from qwen_npu_tut.serve import start, stop
+from qwen_npu_tut.base.settings import Settings, read_settings
 from qwen_npu_tut.engine.stacks import stacks
+from qwen_npu_tut.engine.target import Engine
+from qwen_npu_tut.host.machine import read_machine
+from qwen_npu_tut.host.system import Host
 from qwen_npu_tut.walk import choose, fetch
 
+CPU = Engine(read_machine(Host()), stacks()["cpu"])
 KEY = "sk-prove-never-shown"
 HELLO = [{"role": "user", "content": "你好！"}]
 
@@ -48,9 +50,8 @@ def guarded():
     "A server of its own, with a key."
     choice = choose()
     fetch(choice)
-    server = start(
-        replace(read_settings(), server="prove-key", port=0, api_key=KEY), stacks()["cpu"]
-    )
+    chosen = replace(read_settings(), server="prove-key", port=0, api_key=KEY)
+    server = start(launch(chosen, CPU))
     yield server
     stop(server)
 
@@ -72,7 +73,7 @@ def test_the_key_is_asked_for(guarded):
 def test_behind_the_router(live_server):
     port = free_port("127.0.0.1", 0)
     line = [
-        str(engine_python("cpu")),
+        str(CPU.python),
         "-m",
         "sglang_router.launch_router",
         "--worker-urls",
@@ -82,12 +83,12 @@ def test_behind_the_router(live_server):
         "--port",
         str(port),
     ]
-    key = key_of(live_server.record)
+    key = key_of(live_server.name)
     if key:
         line += ["--api-key", key]  # the test server's own, of no use to anybody
     router = subprocess.Popen(
         line,
-        env=launch_environment(stacks()["cpu"], os.environ),
+        env=launch(Settings(), CPU).environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

@@ -1,4 +1,5 @@
-"""The plan for an NPU with stand-ins, in all its cases: chips, stacks, architectures, by hand, offline, with failing mirrors, killed again and again.
+"""The plan for an NPU with stand-ins, in all its cases: chips, stacks, architectures, by hand,
+offline, with failing mirrors, killed again and again.
 
 Run by `make prove`; nothing here was run on an NPU."""
 
@@ -12,12 +13,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_npu_plan import fail_and_go_on, in_engine, run_whole, server  # noqa: F401  a fixture is used by its name
+from test_npu_plan import fail_and_go_on, in_engine, run_whole, server  # noqa: F401  a fixture
 from wheels import index
 
+from standins import installed
 from qwen_npu_tut import kernels
-from qwen_npu_tut.engine.plan import run_plan
-from qwen_npu_tut.engine.plan import script_text
+from qwen_npu_tut.base.files import program
+from qwen_npu_tut.engine.plan import run_plan, script_text
+from qwen_npu_tut.engine.target import Engine, supply
 
 ALL = [
     (series, name, architecture)
@@ -26,23 +29,34 @@ ALL = [
     for architecture in ("aarch64", "x86_64")
 ]
 RUN = """
-import os, sys; sys.path.insert(0, {tests!r})
+import os, sys; sys.path[:0] = {tests!r}
 from dataclasses import replace
 import machines
+from standins import installed
 from qwen_npu_tut import kernels
+from qwen_npu_tut.base.files import program
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.engine.plan import run_plan
 from qwen_npu_tut.engine.stacks import stacks
 kernels.RELEASES = {releases!r}
-machine = replace(read_machine(machines.A2.host()), python=f"{{sys.version_info.major}}.{{sys.version_info.minor}}")
-run_plan(kernels.installation(machine, replace(stacks()[{name!r}], cann_roots=({cann!r},), python=(machine.python,)), ""), os.environ, lambda event: print(event.kind, event.name, flush=True) if event.kind != "output" else None)
+version = f"{{sys.version_info.major}}.{{sys.version_info.minor}}"
+machine = replace(read_machine(machines.A2.host()), python=version)
+stack = replace(stacks()[{name!r}], cann_roots=({cann!r},), python=(version,))
+def tell(event):
+    if event.kind != "output": print(event.kind, event.name, flush=True)
+run_plan(installed(machine, stack), os.environ, tell)
 """
 
 
 @pytest.mark.parametrize("series, name, architecture", ALL)
 def test_every_plan_is_run_from_first_to_last(
-    server, monkeypatch, tmp_path, series, name, architecture
-):  # noqa: F811
+    server,  # noqa: F811
+    monkeypatch,
+    tmp_path,
+    series,
+    name,
+    architecture,
+):
     run_whole(server, monkeypatch, tmp_path, series, name, architecture)
 
 
@@ -55,24 +69,27 @@ def test_the_script_does_the_same(server, monkeypatch, tmp_path):  # noqa: F811
     machine, wanted = server("A2", "cann-8.5", "aarch64")
     with index(tmp_path / "wheels") as address:
         monkeypatch.setenv("PIP_INDEX_URL", address)
-        steps = kernels.installation(machine, wanted, "")
-        (tmp_path / "plan.sh").write_text(script_text(steps, "by hand"))
+        steps = installed(machine, wanted)
+        text = script_text(steps, "by hand")
+        (tmp_path / "plan.sh").write_text(text)
+        assert str(program("swap").parent) not in text  # it carries what it calls
         runs = [
             subprocess.run(["bash", str(tmp_path / "plan.sh")], capture_output=True, text=True)
             for _ in range(2)
         ]
     assert [each.returncode for each in runs] == [0, 0], runs[0].stderr
     assert runs[1].stdout.count(": done") == len(steps) and [
-        step.proof.gap() for step in steps
+        step.done.gap() for step in steps
     ] == [""] * len(steps)
 
 
 def test_a_folder_of_wheels_in_place_of_any_index(server, monkeypatch, tmp_path):  # noqa: F811
     machine, wanted = server("A2", "cann-9.0", "x86_64")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    steps = kernels.installation(machine, wanted, wheels=tmp_path / "wheels")
+    engine = Engine(machine, wanted)
+    steps = kernels.installation(engine, supply(engine, tmp_path / "wheels"))
     run_plan(steps, os.environ)
-    assert [step.proof.gap() for step in steps] == [""] * len(steps)
+    assert [step.done.gap() for step in steps] == [""] * len(steps)
     assert (
         in_engine("cann-9.0", "from importlib.metadata import version; print(version('torch'))")
         == f"{wanted.version('torch')}+cpu"
@@ -81,10 +98,12 @@ def test_a_folder_of_wheels_in_place_of_any_index(server, monkeypatch, tmp_path)
 
 @pytest.mark.parametrize("name", ["cann-8.3", "cann-8.5"])
 def test_killed_in_every_step(server, monkeypatch, tmp_path, name):  # noqa: F811
-    "kill -9 in the middle of each step, twice, each time followed by another run; in the end the plan is whole."
+    """kill -9 in the middle of each step, twice, each time followed by another run.
+
+    In the end the plan is whole."""
     machine, wanted = server("A2", name, "aarch64")
     code = RUN.format(
-        tests=str(Path(__file__).parent),
+        tests=[str(Path(__file__).parents[1] / each) for each in ("support", "unit")],
         releases=kernels.RELEASES,
         name=name,
         cann=wanted.cann_roots[0],
@@ -92,7 +111,7 @@ def test_killed_in_every_step(server, monkeypatch, tmp_path, name):  # noqa: F81
     chance, killed_in = random.Random(name), []
     with index(tmp_path / "wheels") as address:
         monkeypatch.setenv("PIP_INDEX_URL", address)
-        steps = kernels.installation(machine, wanted, "")
+        steps = installed(machine, wanted)
         for turn in range(60):
             process = subprocess.Popen(
                 [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
@@ -115,8 +134,9 @@ def test_killed_in_every_step(server, monkeypatch, tmp_path, name):  # noqa: F81
             killed_in.append(begun)
         run_plan(steps, os.environ)
     print(
-        f"{name}: killed {len(killed_in)} times, in {len(set(killed_in))} of {len(steps)} steps; whole afterwards"
+        f"{name}: killed {len(killed_in)} times, in {len(set(killed_in))} of {len(steps)} steps;",
+        "whole afterwards",
     )
     assert len(set(killed_in)) > len(steps) / 2
-    assert [step.proof.gap() for step in steps] == [""] * len(steps)
+    assert [step.done.gap() for step in steps] == [""] * len(steps)
     assert in_engine(name, "import triton; print(triton.whose)") == "of Ascend"

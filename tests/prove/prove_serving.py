@@ -1,4 +1,7 @@
-"""Serving, the long way: each generated line before SGLang's own parser of three versions, several ranks, nodes and replicas on the CPU engine, kills and cycles.
+"""Serving, the long way, on the CPU engine.
+
+Each generated line before SGLang's own parser of three versions; several ranks, nodes and replicas;
+kills and cycles.
 
 Run by `make prove`, which has installed the engine. Nothing here was run on an NPU."""
 
@@ -22,19 +25,26 @@ import pytest
 from patience import patient
 
 from qwen_npu_tut import serve
-from qwen_npu_tut.server import handover
-from qwen_npu_tut.server.launch import key_file, made_key_file
-from qwen_npu_tut.call import chat_body, endpoint_of
-from qwen_npu_tut.install import engine_python
-from qwen_npu_tut.server.launch import launch_environment, launch_line, presets
-from qwen_npu_tut.host.machine import read_machine
-from qwen_npu_tut.server.processes import birth, end_session, free_port, session_of
 from qwen_npu_tut.base.settings import Settings, home, read_settings
-from qwen_npu_tut.engine.stacks import stacks
-from qwen_npu_tut.walk import Choice, choose, fetch
+from qwen_npu_tut.call import chat_body, endpoint_of
+from qwen_npu_tut.engine.stacks import presets, stacks
+from qwen_npu_tut.engine.target import Engine
+from qwen_npu_tut.host.machine import read_machine
+from qwen_npu_tut.host.system import Host
+from qwen_npu_tut.server import handover
+from qwen_npu_tut.server.launch import key_file, launch, made_key_file
+from qwen_npu_tut.server.processes import birth, end_session, free_port, session_of
+from qwen_npu_tut.walk import choose, fetch
 
 HELLO = [{"role": "user", "content": "你好！"}]
-PARSER = "import sys, argparse; from sglang.srt.server_args import ServerArgs; parser = argparse.ArgumentParser(); ServerArgs.add_cli_args(parser); parser.parse_args(sys.argv[1:])"
+PARSER = """
+import argparse, sys
+from sglang.srt.server_args import ServerArgs
+parser = argparse.ArgumentParser()
+ServerArgs.add_cli_args(parser)
+parser.parse_args(sys.argv[1:])
+"""
+CPU = Engine(read_machine(Host()), stacks()["cpu"])
 BESIDE = {
     "0.5.16": ("transformers==5.12.1", "tokenizers==0.22.2")
 }  # what that version imports in other versions than the engine has
@@ -52,8 +62,8 @@ def reply(openai_client, name: str) -> str:
 def model():
     "The teaching model, whole; what a test leaves running is stopped."
     yield fetch(choose())
-    for record in ("prove-serving", "prove-second"):
-        serve.stop(record)
+    for name in ("prove-serving", "prove-second"):
+        serve.stop(name)
 
 
 def settings(**changes) -> Settings:
@@ -61,6 +71,10 @@ def settings(**changes) -> Settings:
         read_settings(),
         **{"server": "prove-serving", "port": 0, "model": "qwen-npu-tut/teaching-qwen3", **changes},
     )
+
+
+def begin(**changes) -> serve.Server:
+    return serve.start(launch(settings(**changes), CPU))
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +107,7 @@ def parsers(tmp_path_factory):
 
 
 def lines() -> list[tuple[str, list[str]]]:
-    "A line for every stack that serves, with and without everything a person may choose; the version that reads it."
+    "A line for every stack that serves, plain and with all choices; the version that reads it."
     made = []
     for each in stacks().values():
         if each.refused:
@@ -117,10 +131,8 @@ def lines() -> list[tuple[str, list[str]]]:
             for preset in presets().values()
             if each.name in preset.stacks
         ]
-        made += [
-            (version, launch_line(one, "/models/m", each, "python", "/models/draft")[3:])
-            for one in chosen
-        ]
+        chosen = [replace(one, model="models/m") for one in chosen]
+        made += [(version, launch(one, Engine(CPU.machine, each), {}).line[3:]) for one in chosen]
     return made
 
 
@@ -129,7 +141,7 @@ def lines() -> list[tuple[str, list[str]]]:
 )
 def test_sglangs_own_parser_takes_the_line(parsers, version, line):
     done = subprocess.run(
-        [str(engine_python("cpu")), "-c", PARSER, *line],
+        [str(CPU.python), "-c", PARSER, *line],
         env={**os.environ, **stacks()["cpu"].environment, **parsers[version]},
         capture_output=True,
         text=True,
@@ -140,7 +152,7 @@ def test_sglangs_own_parser_takes_the_line(parsers, version, line):
 def test_a_flag_that_does_not_exist_is_seen(parsers):
     for version, variables in parsers.items():
         done = subprocess.run(
-            [str(engine_python("cpu")), "-c", PARSER, "--model-path", "/m", "--no-such-flag"],
+            [str(CPU.python), "-c", PARSER, "--model-path", "/m", "--no-such-flag"],
             env={**os.environ, **stacks()["cpu"].environment, **variables},
             capture_output=True,
             text=True,
@@ -149,7 +161,7 @@ def test_a_flag_that_does_not_exist_is_seen(parsers):
 
 
 def test_two_ranks_on_one_machine():
-    server = serve.start(settings(tensor_parallel=2), stacks()["cpu"], os.environ)
+    server = begin(tensor_parallel=2)
     try:
         assert "你好" in reply(endpoint_of(server).openai, server.model_name)
     finally:
@@ -169,11 +181,11 @@ def test_two_nodes_on_loopback(model):
                 flags=f"{chosen.flags} --node-rank {rank}",
                 port=port if rank == 0 else free_port("127.0.0.1", 0),
             )
-            environment = launch_environment(stacks()["cpu"], os.environ, one)
+            made = launch(one, CPU)
             nodes.append(
                 subprocess.Popen(
-                    launch_line(one, model, stacks()["cpu"], engine_python("cpu")),
-                    env=environment,
+                    made.line,
+                    env=made.environment,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     start_new_session=True,
@@ -187,7 +199,7 @@ def test_two_nodes_on_loopback(model):
             http_client=openai.DefaultHttpxClient(trust_env=False),
         )
         wait_for(lambda: answers(talk), 240, nodes)
-        assert "你好" in reply(talk, chosen.name)
+        assert "你好" in reply(talk, chosen.model_name)
     finally:
         for node, when in zip(nodes, born):
             end_session(node.pid, when, grace=5)
@@ -212,13 +224,10 @@ def wait_for(question, seconds: float, processes=()) -> None:
 
 
 def test_two_replicas_behind_the_router():
-    first, second = (
-        serve.start(settings(server=name), stacks()["cpu"], os.environ)
-        for name in ("prove-serving", "prove-second")
-    )
+    first, second = (begin(server=name) for name in ("prove-serving", "prove-second"))
     port = free_port("127.0.0.1", 0)
     line = [
-        str(engine_python("cpu")),
+        str(CPU.python),
         "-m",
         "sglang_router.launch_router",
         "--worker-urls",
@@ -233,7 +242,7 @@ def test_two_replicas_behind_the_router():
     ]
     router = subprocess.Popen(
         line,
-        env=launch_environment(stacks()["cpu"], os.environ),
+        env=launch(settings(), CPU).environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -252,7 +261,7 @@ def test_two_replicas_behind_the_router():
             for each in (first, second)
         ]
         for _ in range(4):
-            assert "你好" in reply(routed, first.name)
+            assert "你好" in reply(routed, first.model_name)
         after = [
             Path(each.log).read_text().count("POST /v1/chat/completions")
             for each in (first, second)
@@ -269,7 +278,7 @@ def test_two_replicas_behind_the_router():
 
 
 def test_an_open_address_is_guarded_by_a_key_that_was_made():
-    server = serve.start(settings(host="0.0.0.0"), stacks()["cpu"], os.environ)
+    server = begin(host="0.0.0.0")
     try:
         made = made_key_file("prove-serving").read_text().strip()
         for process in (psutil.Process(pid) for pid in session_of(server.pid, server.born)):
@@ -307,8 +316,8 @@ def status_of(url: str) -> int:
 
 @pytest.mark.parametrize("who", ["launcher", "scheduler", "detokenizer"])
 def test_kill_9_of_each(who):
-    "A part that is killed takes the server down, which is seen and named; the next start finds a clean place."
-    server = serve.start(settings(), stacks()["cpu"], os.environ)
+    "A part that is killed takes the server down, which is seen; the next start is a clean one."
+    server = begin()
     family = {pid: psutil.Process(pid) for pid in session_of(server.pid, server.born)}
     victim = (
         server.pid
@@ -333,7 +342,7 @@ def test_twenty_cycles():
     port = free_port("127.0.0.1", 0)
     seen = []
     for _ in range(20):
-        server = serve.start(settings(port=port), stacks()["cpu"], os.environ)
+        server = begin(port=port)
         serve.stop(server)
         seen.append(
             (
@@ -344,7 +353,8 @@ def test_twenty_cycles():
         )
         assert free_port("127.0.0.1", port) == port
     print(
-        f"20 cycles: processes, files, shared memory after the first {seen[0]} and the last {seen[-1]}"
+        "20 cycles: processes, files, shared memory after the first "
+        f"{seen[0]} and the last {seen[-1]}"
     )
     assert seen[-1] == seen[0] and seen[0][:2] == (0, 1)
 
@@ -359,30 +369,31 @@ def test_ready_is_seen_at_once():
             late.append(time.time() - log.stat().st_mtime)
 
     for _ in range(3):
-        serve.stop(serve.start(settings(), stacks()["cpu"], os.environ, report=watch))
+        serve.stop(serve.start(launch(settings(), CPU), watch))
     print(f"seen {', '.join(f'{each:.2f}' for each in late)} s after it was written")
     assert max(late) < 0.2
 
 
 def test_the_unit_is_sound_and_its_line_serves(tmp_path):
-    choice = Choice(settings(port=free_port("127.0.0.1", 0)), choose().machine, stacks()["cpu"])
+    made = launch(settings(port=free_port("127.0.0.1", 0)), CPU)
     unit = tmp_path / "qwen.service"
-    unit.write_text(
-        handover.systemd_unit(choice, str(Path(sys.executable).with_name("qwen-npu")), "root")
-    )
+    command = str(Path(sys.executable).with_name("qwen-npu"))
+    unit.write_text(handover.systemd_unit(made, command, "root"))
     verified = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
     assert verified.returncode == 0 and not [
         line for line in verified.stderr.splitlines() if "qwen.service" in line
     ], verified.stderr
-    line = shlex.split(re.search(r"^ExecStart=(.*)$", unit.read_text(), re.MULTILINE)[1])
+    text = unit.read_text()
+    line = shlex.split(re.search(r"^ExecStart=(.*)$", text, re.MULTILINE)[1])
+    variables = (shlex.split(each)[0] for each in re.findall("^Environment=(.*)$", text, re.M))
     process = subprocess.Popen(
         line,
-        env={**os.environ, "QWEN_NPU_SERVER": "prove-serving"},
+        env={**os.environ, **dict(each.split("=", 1) for each in variables)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        cwd=home(),
+        cwd=re.search("^WorkingDirectory=(.*)$", text, re.MULTILINE)[1],
     )
     try:
         assert any(serve.READY in each for each in process.stdout)
@@ -413,14 +424,10 @@ def test_the_compose_file_fits_its_schema(tmp_path, host):
     with zipfile.ZipFile(next(tmp_path.glob("docker_compose-*.whl"))) as wheel:
         schema = json.loads(wheel.read("compose/config/compose_spec.json"))
     machine = read_machine(replace(machines.A3, docker=True).host())
-    jsonschema.validate(
-        json.loads(
-            handover.compose_file(
-                Choice(settings(host=host, port=30000), machine, stacks()["cann-9.0-image"])
-            )
-        ),
-        schema,
-    )
+    image = Engine(machine, stacks()["cann-9.0-image"])
+    for preset in (None, "w8a8-eagle3"):
+        made = launch(settings(host=host, port=30000, preset=preset), image)
+        jsonschema.validate(json.loads(handover.compose_file(made)), schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"services": {"qwen": {"imagee": "x"}}}, schema)
     for file in (key_file("prove-serving-compose"), made_key_file("prove-serving")):

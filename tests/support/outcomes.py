@@ -1,4 +1,6 @@
-"What can happen to a download, and what has to be true afterwards; test_download.py takes the fast cases, prove_download.py the slow ones."
+"""What can happen to a download, and what has to be true afterwards.
+
+test_download.py takes the fast cases, prove_download.py the slow ones."""
 
 import threading
 import time
@@ -7,9 +9,9 @@ import pytest
 from patience import patient
 
 from qwen_npu_tut import download as module
-from qwen_npu_tut.download import download, model_folder
+from qwen_npu_tut.download import download
 from qwen_npu_tut.rehearsal.hub import Fault
-from qwen_npu_tut.model.folder import proved, read_record, verify
+from qwen_npu_tut.model.folder import model_folder, read_receipt, verify
 from qwen_npu_tut.base.events import Problem
 
 MODEL = "owner/Small-0.6B"
@@ -95,6 +97,11 @@ def hurry(monkeypatch):
     monkeypatch.setattr(module, "PATIENCE", {False: 0.1, True: 0.1})
 
 
+def proved(folder):
+    "The look before a model is served."
+    return verify(folder, "times")
+
+
 def weights(folder):
     return sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
 
@@ -110,13 +117,14 @@ def contents(folder):
 def whole(hub, **more):
     "The download succeeds, and the folder is what the hub has, and nothing else."
     proof = download(MODEL, hub=hub.url, **more)
-    assert proof and proved(proof.folder) and read_record(proof.folder).files
+    assert proof and proved(proof.folder) and read_receipt(proof.folder).files
     assert contents(proof.folder) == contents(hub.folder)
     return proof.folder
 
 
 def fails(hub, sentence, **more):
-    "The download fails with this sentence and a fix, nobody calls the folder whole, and what has a final name is right. Gives the names that are left."
+    """The download fails with this sentence and a fix, nobody calls the folder whole, and what has
+    a final name is right. Gives the names that are left."""
     with pytest.raises(Problem, match=sentence) as raised:
         download(MODEL, hub=hub.url, **more)
     assert raised.value.code == 1 and raised.value.fix.endswith(".")
@@ -125,10 +133,10 @@ def fails(hub, sentence, **more):
 
 def broken(hub, problem=None):
     folder = model_folder(MODEL)
-    assert read_record(folder) is None
+    assert read_receipt(folder) is None
     if not folder.exists():
         return set()
-    assert not proved(folder) and not verify(folder) and not verify(folder, full=False)
+    assert not proved(folder) and not verify(folder) and not verify(folder, "quick")
     left = contents(folder)
     for name, content in left.items():
         if (hub.folder / name).exists():

@@ -7,6 +7,7 @@ moves or takes other values, its call is changed here, and what comes out stays 
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 import re
@@ -14,49 +15,53 @@ import shlex
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
 from unittest import mock
 
 import machines as simulated
 
 import qwen_npu_tut
-from qwen_npu_tut import install, kernels, serve, walk
+from qwen_npu_tut import kernels, walk
+from qwen_npu_tut.base.files import program
+from qwen_npu_tut.engine import target
+from qwen_npu_tut.engine.advisories import advisories
 from qwen_npu_tut.server import handover
-from qwen_npu_tut.engine import image, cpu as plugin, plan as script
-from qwen_npu_tut.server.launch import hand_over_key, refuse_unsafe, with_key
-from qwen_npu_tut.download import model_folder
-from qwen_npu_tut.server.launch import launch_environment, presets
+from qwen_npu_tut.server.launch import Launch, hand_over_key, launch, with_key
 from qwen_npu_tut.host.machine import Machine, read_machine
-from qwen_npu_tut.engine.plan import CommandProof, FileProof, PackagesProof, Step
+from qwen_npu_tut.engine.plan import CommandDone, FileDone, PackagesDone, Step, script_text
 from qwen_npu_tut.host.record import read_record
-from qwen_npu_tut.base.settings import Problem, Settings, home
-from qwen_npu_tut.engine.stacks import advisories, stack, stacks
+from qwen_npu_tut.base.events import Problem
+from qwen_npu_tut.base.settings import ALIASES, Settings, home
+from qwen_npu_tut.engine.stacks import Stack, presets, stacks
+from qwen_npu_tut.engine.target import Engine, supply
 
 PACKAGE = Path(qwen_npu_tut.__file__).parent
 
 # What names are written for
 
 PROGRAMS = {
-    "ANEW": install.ANEW,
-    "WITH_FILE": install.WITH_FILE,
-    "KEEP": install.KEEP,
-    "PRODUCT_ON_NPU": install.PRODUCT_ON_NPU,
-    "LINK": kernels.LINK,
-    "FETCH": kernels.FETCH,
-    "SWAP": kernels.SWAP,
-    "LAY": image.LAY,
-    "LAYING": plugin.LAYING,
-    "READ_BACK": script.READ_BACK,
-    "SAME_TEXT": script.SAME_TEXT,
-    "WRITE": "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])",
+    "ANEW": "anew",
+    "WITH_FILE": "with_file",
+    "KEEP": "keep",
+    "PRODUCT_ON_NPU": "probe",
+    "LINK": "link",
+    "FETCH": "archive",
+    "SWAP": "swap",
+    "LAY": "lay",
+    "LAYING": "lay_package",
+    "READ_BACK": "read_back",
+    "SAME_TEXT": "same_text",
 }
 
 
 def programs() -> dict[str, str]:
-    "A program's text, alone and quoted for a shell, to the name that stands for it in a case."
-    return {
-        form: f"<{name}>" for name, text in PROGRAMS.items() for form in (text, shlex.quote(text))
-    }
+    "A program's file, its text, and how a script names it, to what stands for it in a case."
+    files = {name: program(file) for name, file in PROGRAMS.items()}
+
+    def forms(file: Path) -> tuple[str, ...]:
+        text = file.read_text()
+        return text, shlex.quote(text), str(file), f'"$programs"/{file.name}'
+
+    return {form: f"<{name}>" for name, file in files.items() for form in forms(file)}
 
 
 def marks() -> list[tuple[str, str]]:
@@ -65,6 +70,7 @@ def marks() -> list[tuple[str, str]]:
     return [
         (str(home()), "$HOME_QN"),
         (str(PACKAGE), "$PACKAGE"),
+        (str(PACKAGE.parent), "$SOURCE"),
         (f"qwen-npu-{digest}-", "qwen-npu-$HOME_DIGEST-"),
         (f"qwen_npu_tut-{version('qwen_npu_tut')}.", "qwen_npu_tut-$VERSION."),
     ]
@@ -123,15 +129,15 @@ def preset_stacks() -> dict[str, list[str]]:
 # Plans
 
 
-def _proof(proof) -> dict:
+def _proof(done) -> dict:
     kinds = {
-        FileProof: "file",
-        PackagesProof: "packages",
-        CommandProof: "command",
-        kernels.TagProof: "tag",
+        FileDone: "file",
+        PackagesDone: "packages",
+        CommandDone: "command",
+        kernels.TagDone: "tag",
     }
-    found = {each.name: getattr(proof, each.name) for each in dataclasses.fields(proof)}
-    return {"kind": kinds[type(proof)], **found}
+    found = {each.name: getattr(done, each.name) for each in dataclasses.fields(done)}
+    return {"kind": kinds[type(done)], **found}
 
 
 def _step(step: Step) -> dict:
@@ -147,52 +153,44 @@ def _step(step: Step) -> dict:
         "environment": changed,
         "folder": step.folder,
         "needs": step.needs,
-        "proof": _proof(step.proof),
+        "proof": _proof(step.done),
     }
 
 
 @contextlib.contextmanager
-def _indexes(stack_name: str, supply: Mapping) -> Iterator[None]:
+def _indexes(stack: Stack, asked: Mapping) -> Iterator[None]:
     "The package indexes as a supply has them: nobody is asked."
-    if "named" in supply:
-        named = {"QWEN_NPU_TORCH_INDEX": supply["named"]}
-    else:
-        named = {}
-    torch = stack(stack_name).indexes.get("torch", "") if supply.get("torch") else ""
-    ask = install.torch_index if named else lambda wanted: torch
+    named = {"QWEN_NPU_TORCH_INDEX": asked["named"]} if "named" in asked else {}
+    torch = stack.indexes.get("torch", "") if asked.get("torch") else ""
+    index = target.torch_index if named else lambda stack: torch
     with (
         mock.patch.dict(os.environ, named),
-        mock.patch.object(kernels, "torch_index", ask),
-        mock.patch.object(kernels, "package_mirror", lambda: supply.get("mirror", "")),
+        mock.patch.object(target, "torch_index", index),
+        mock.patch.object(target, "package_mirror", lambda: asked.get("mirror", "")),
     ):
         yield
 
 
-def _steps(machine: Machine, stack_name: str, supply: Mapping, deepep: bool) -> list[Step]:
-    wanted = stack(stack_name)
-    if supply["cann"] is None and wanted.cann_roots:
+def _steps(machine: Machine, stack_name: str, asked: Mapping, deepep: bool) -> list[Step]:
+    stack = stacks()[stack_name]
+    if asked["cann"] is None and stack.cann_roots:
         root = home().parent / "no such CANN"
-        wanted = dataclasses.replace(wanted, cann_roots=(str(root),))
-    with _indexes(stack_name, supply):
-        return kernels.installation(
-            machine,
-            wanted,
-            wheels=supply.get("wheels"),
-            deepep=deepep,
-            environment=supply["cann"],
-            ask=supply.get("ask", True),
-        )
+        stack = dataclasses.replace(stack, cann_roots=(str(root),))
+    engine = Engine(machine, stack)
+    with _indexes(stack, asked):
+        given = supply(engine, asked.get("wheels"), asked.get("ask", True), asked["cann"])
+    return kernels.installation(engine, given, deepep)
 
 
-def plan(machine: Machine, stack_name: str, supply: Mapping, deepep: bool) -> list[dict] | dict:
+def plan(machine: Machine, stack_name: str, asked: Mapping, deepep: bool) -> list[dict] | dict:
     """The steps of an installation, or its Problem.
 
-    `supply` has `cann`, the environment after CANN's scripts (None: there is no CANN), and may
+    `asked` has `cann`, the environment after CANN's scripts (None: there is no CANN), and may
     have `torch` (the CPU index answers), `mirror` (the address of the mirror that answers),
     `named` (the index that the user named), `wheels` (a folder), `ask` (False: nobody is asked).
     """
     try:
-        return [_step(step) for step in _steps(machine, stack_name, supply, deepep)]
+        return [_step(step) for step in _steps(machine, stack_name, asked, deepep)]
     except Problem as error:
         return problem(error)
 
@@ -200,62 +198,70 @@ def plan(machine: Machine, stack_name: str, supply: Mapping, deepep: bool) -> li
 def as_written(machine: Machine, stack_name: str) -> dict:
     "The page's own steps, and what stops them."
     try:
-        steps, stop = kernels.as_written(machine, stack(stack_name))
+        steps, stop = kernels.as_written(Engine(machine, stacks()[stack_name]))
     except Problem as error:
         return problem(error)
     return {"steps": [_step(step) for step in steps], **problem(stop)}
 
 
-def script_of(machine: Machine, stack_name: str, supply: Mapping, deepep: bool) -> str:
+def script_of(machine: Machine, stack_name: str, asked: Mapping, deepep: bool) -> str:
     "A plan as the script that `qwen-npu plan --format sh` prints."
-    wanted = stack(stack_name)
-    return script.script_text(
-        _steps(machine, stack_name, supply, deepep),
-        f"The engine of the stack {stack_name}: {wanted.title}",
-        advisories(wanted),
+    stack = stacks()[stack_name]
+    return script_text(
+        _steps(machine, stack_name, asked, deepep),
+        f"The engine of the stack {stack_name}: {stack.title}",
+        advisories(stack),
     )
 
 
 # Servers
 
 
-def _whole(folder: Path) -> SimpleNamespace:
-    "In the place of `proved`: the models of a case are not on the disk."
-    return SimpleNamespace(or_problem=lambda: SimpleNamespace(folder=folder))
+def _launch(stack_name: str, settings: Mapping, base: Mapping, machine: Machine, **more) -> Launch:
+    "What a start would be given."
+    named = {ALIASES.get(name, name): value for name, value in settings.items()}
+    return launch(Settings(**named), Engine(machine, stacks()[stack_name]), base, **more)
 
 
 def line(stack_name: str, settings: Mapping, base: Mapping[str, str]) -> dict:
     "What a server is started with, as `start` makes it: line, environment, the container's part."
-    wanted = handover.served_stack(stack(stack_name))
+    wanted, anywhere = handover.served_stack(stacks()[stack_name]), any_machine()
     try:
-        chosen = Settings(**settings)
-        refuse_unsafe(chosen, wanted)
-        chosen = with_key(chosen, wanted)
-        folder, python = model_folder(chosen.model), install.engine_python(wanted.name)
-        quiet = hand_over_key(chosen)
-        with mock.patch.object(serve, "proved", _whole):
-            words = serve._line(chosen, folder, wanted, python)
-        environment = launch_environment(wanted, base, chosen) | quiet
-        container = image.container_variables(wanted, chosen.server, folder)
+        made = with_key(_launch(wanted.name, settings, base, anywhere))
+        hand_over_key(made.settings)
     except Problem as error:
         return problem(error)
+    container = {
+        name: value for name, value in made.environment.items() if name.startswith("QWEN_NPU_")
+    }
+    environment = {
+        name: value for name, value in made.environment.items() if name not in container
+    }
     names = [*base, *(name for name in environment if name not in base)]
     changed = {
         name: environment.get(name) for name in names if base.get(name) != environment.get(name)
     }  # None: taken out
-    return {"line": words, "environment": changed, "container": dict(container)}
+    return {"line": made.line, "environment": changed, "container": container}
+
+
+@functools.cache
+def any_machine() -> Machine:
+    "A line is the same on every machine."
+    return read_machine(simulated.A2.host())
 
 
 def said(machine: Machine, stack_name: str, settings: Mapping, base: Mapping[str, str]) -> dict:
     "What `serve --print` shows, as data and as text, and what is said before a server starts."
-    choice = walk.Choice(Settings(**settings), machine, stack(stack_name))
-    origins = {name: (value, "the call") for name, value in settings.items()}
+    page = stacks()[stack_name]
+    served = handover.served_stack(page).name
     try:
-        found = handover.described(choice, origins, base)
+        made = _launch(served, settings, base, machine, refuse=False)
+        origins = {ALIASES.get(name, name): (value, "the call") for name, value in settings.items()}
+        found = handover.described(made, origins, page)
         return {
             "data": found,
             "text": handover.as_text(found).split("\n"),
-            "before": walk.before_serving(choice, base),
+            "before": walk.before_serving(walk.Choice(made.settings, machine, page), base),
         }
     except Problem as error:
         return problem(error)
@@ -263,18 +269,17 @@ def said(machine: Machine, stack_name: str, settings: Mapping, base: Mapping[str
 
 def unit(machine: Machine, stack_name: str, settings: Mapping) -> list[str] | dict:
     "A systemd unit's lines."
-    choice = walk.Choice(Settings(**settings), machine, stack(stack_name))
     try:
-        return handover.systemd_unit(choice, "/opt/qwen/bin/qwen-npu", "qwen").split("\n")
+        made = _launch(stack_name, settings, {}, machine)
+        return handover.systemd_unit(made, "/opt/qwen/bin/qwen-npu", "qwen").split("\n")
     except Problem as error:
         return problem(error)
 
 
 def compose(machine: Machine, stack_name: str, settings: Mapping) -> list[str] | dict:
     "A compose file's lines."
-    choice = walk.Choice(Settings(**settings), machine, stack(stack_name))
     try:
-        return handover.compose_file(choice).split("\n")
+        return handover.compose_file(_launch(stack_name, settings, {}, machine)).split("\n")
     except Problem as error:
         return problem(error)
 

@@ -1,26 +1,29 @@
-"What is known against releases, and where a person meets it: check, plan, serve, the key, the contract, the launch line."
+"What is known against releases, and where a person meets it: check, plan, key, contract, line."
 
 import json
 import os
 import stat
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 
 import machines
 import pytest
 
 from qwen_npu_tut import kernels, walk
-from qwen_npu_tut.server.launch import key_of, made_key_file
+from qwen_npu_tut.base.events import Problem
+from qwen_npu_tut.base.files import program
+from qwen_npu_tut.base.settings import Settings
 from qwen_npu_tut.call import Endpoint
 from qwen_npu_tut.check import check
 from qwen_npu_tut.contract import contract
-from qwen_npu_tut.server.launch import launch_environment
+from qwen_npu_tut.engine.advisories import advisories, concerns, every_advisory
+from qwen_npu_tut.engine.stacks import stacks
+from qwen_npu_tut.engine.target import Engine, supply
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.serve import start, stop
-from qwen_npu_tut.base.events import Problem
-from qwen_npu_tut.base.settings import Settings
-from qwen_npu_tut.engine.stacks import advisories, concerns, every_advisory, stacks
+from qwen_npu_tut.server.launch import key_of, launch, made_key_file
 from qwen_npu_tut.walk import Choice
 
 OPEN = {
@@ -48,12 +51,15 @@ def settings(monkeypatch, tmp_path):
 
     from qwen_npu_tut import serve
 
-    monkeypatch.setattr(
-        serve,
-        "proved",
-        lambda folder: SimpleNamespace(or_problem=lambda: SimpleNamespace(folder=tmp_path)),
-    )
+    whole = SimpleNamespace(or_problem=lambda: SimpleNamespace(folder=tmp_path))
+    monkeypatch.setattr(serve, "verify", lambda folder, depth: whole)
     return Settings(model="Qwen/Qwen3-8B", port=0)
+
+
+def of(name: str, base: Mapping[str, str], settings=None, python=None, simulated=machines.A3):
+    "A launch of a stack."
+    engine = Engine(read_machine(simulated.host()), stacks()[name])
+    return launch(settings or Settings(), engine, base, python)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +105,7 @@ def test_a_hole_that_a_key_closes_gets_one_on_this_machine_too(
         any("it closes the holes CVE-2026-86793" in each for each in said)
         and not made_key_file("default").exists()
     )
-    server = start(settings, stacks()[name], {}, python=fake_python)
+    server = start(of(name, {}, settings, fake_python))
     try:
         made = made_key_file("default").read_text().strip()
         assert (
@@ -114,9 +120,8 @@ def test_a_hole_that_a_key_closes_gets_one_on_this_machine_too(
             and made not in " ".join(server.line)
             and made not in open(server.log).read()
         )
-        assert (
-            start(settings, stacks()[name], {}, python=fake_python).pid == server.pid
-        )  # the same key, so the same server
+        again = start(of(name, {}, settings, fake_python))
+        assert again.pid == server.pid  # the same key, so the same server
     finally:
         stop("default")
     assert made_key_file("default").read_text().strip() == made  # and the same one the next time
@@ -144,8 +149,8 @@ def test_a_printed_line_has_the_key_that_would_be_made_and_makes_none(run, serve
 def test_a_variable_that_answers_wrongly_is_not_handed_on(private_home):
     harmful = {"ASCEND_USE_FIA": "1"}
     for name in ("cann-8.2", "cann-8.3", "cann-8.5"):
-        assert "ASCEND_USE_FIA" not in launch_environment(stacks()[name], harmful)
-    assert launch_environment(stacks()["cann-9.0"], harmful)["ASCEND_USE_FIA"] == "1"
+        assert "ASCEND_USE_FIA" not in of(name, harmful).environment
+    assert of("cann-9.0", harmful).environment["ASCEND_USE_FIA"] == "1"
     assert not any("ASCEND_USE_FIA" in dict(each.environment) for each in stacks().values())
     machine = read_machine(replace(machines.A2, environment={"ASCEND_USE_FIA": "1"}).host())
     warned = {each.id: each for each in check(machine, stacks()["cann-8.2"]).findings}[
@@ -177,7 +182,7 @@ def test_a_made_key_that_is_none_starts_nothing(
     made_key_file("default").write_text(text, encoding="utf8")
     made_key_file("default").chmod(mode)
     with pytest.raises(Problem) as refused:
-        start(settings, stacks()["cann-9.0"], {}, python=fake_python)
+        start(of("cann-9.0", {}, settings, fake_python))
     assert sentence in refused.value.what and "sk-good" not in str(refused.value)
     assert not (private_home / "servers/default.json").exists()
 
@@ -276,42 +281,25 @@ def test_the_contract_does_not_end_the_server_that_it_asks(serving, says, asked)
 def test_the_release_of_triton_ascend_stands_in_for_a_cleared_index(tmp_path):
     "The step's own program, with two commands in the place of pip's."
     said = tmp_path / "said"
+    swap = tmp_path / "swap.py"  # pip's own line would take packages out
+    taking_out = '"uninstall", "-y", "triton", "triton-ascend"'
+    text = program("swap").read_text()
+    assert taking_out in text
+    swap.write_text(text.replace(taking_out, '"--version"'))
 
     def way(name: str, code: int) -> list[str]:
-        return [
-            sys.executable,
-            "-c",
-            f"import pathlib, sys; pathlib.Path({str(said)!r}).open('a').write({name!r}); sys.exit({code})",
-        ]
+        writing = f"import sys; open({str(said)!r}, 'a').write({name!r}); sys.exit({code})"
+        return [sys.executable, "-c", writing]
+
+    def ended(*words: str) -> int:
+        line = [sys.executable, str(swap), *words]
+        return subprocess.run(line, capture_output=True).returncode
 
     for first, expected, code in ((1, "first second", 0), (0, "first", 0)):
         said.unlink(missing_ok=True)
-        ended = subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                kernels.SWAP.replace("'uninstall'", "'--version'").replace(
-                    ", '-y', 'triton', 'triton-ascend'", ""
-                ),
-                *way("first ", first),
-                "--or",
-                *way("second", 0),
-            ],
-            capture_output=True,
-        )
-        assert (said.read_text().strip(), ended.returncode) == (expected, code)
-    failed = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            kernels.SWAP.replace("'uninstall'", "'--version'").replace(
-                ", '-y', 'triton', 'triton-ascend'", ""
-            ),
-            *way("first", 3),
-        ],
-        capture_output=True,
-    )
-    assert failed.returncode == 1
+        done = ended(*way("first ", first), "--or", *way("second", 0))
+        assert (said.read_text().strip(), done) == (expected, code)
+    assert ended(*way("first", 3)) == 1
 
 
 def test_numpy_1_26_has_a_pyarrow_that_imports():
@@ -322,7 +310,7 @@ def test_numpy_1_26_has_a_pyarrow_that_imports():
 
 def test_the_newest_release_for_cann_9_is_offered_as_an_image_alone(server):
     with pytest.raises(Problem, match="cann-9.0-next-image"):
-        kernels.installation(server, stacks()["cann-9.0-next"])
-    arm = replace(server, architecture="aarch64")
-    (pull, *_) = kernels.installation(arm, stacks()["cann-9.0-next-image"])
+        supply(Engine(server, stacks()["cann-9.0-next"]))
+    arm = Engine(replace(server, architecture="aarch64"), stacks()["cann-9.0-next-image"])
+    (pull, *_) = kernels.installation(arm, supply(arm))
     assert "@sha256:" in pull.command[-1] and "v0.5.19-cann9.0.0-a3" in pull.command[-1]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import machines
 import pytest
 
-from qwen_npu_tut.faces import cli as ask
+from qwen_npu_tut.base.files import program
 from qwen_npu_tut.host.record import Recorder, record_text
 from qwen_npu_tut.host.machine import read_machine
 
@@ -118,7 +118,7 @@ def test_stack_verify_ends_with_one_where_a_pin_cannot_be_had(run, monkeypatch):
         monkeypatch.setattr(
             resolve,
             "verify_stack",
-            lambda wanted, verdict=verdict: [resolve.Verdict("torch", "1", "aarch64", verdict)],
+            lambda wanted, verdict=verdict: [resolve.Resolution("torch", "1", "aarch64", verdict)],
         )
         assert run("stack", "verify", "cpu")[0] == (1 if name == "one" else 0)
     assert (
@@ -126,6 +126,5 @@ def test_stack_verify_ends_with_one_where_a_pin_cannot_be_had(run, monkeypatch):
     )
 
 
-def test_the_probes_are_programs():
-    for probe in (ask.PROBE_CPU, ask.PROBE_NPU):
-        compile(probe, "probe", "exec")
+def test_the_probe_is_a_program():
+    compile(program("probe").read_text(encoding="utf8"), "probe", "exec")

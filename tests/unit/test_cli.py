@@ -12,7 +12,7 @@ import pytest
 
 import machines
 
-from qwen_npu_tut import check as checking, kernels, walk
+from qwen_npu_tut import walk
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.host.system import Host
 
@@ -40,8 +40,7 @@ def machine(monkeypatch):
 
     def become(simulated=None, **differences):
         seen = replace(read_machine(simulated.host() if simulated else Host()), **differences)
-        for module in (walk, checking):
-            monkeypatch.setattr(module, "read_machine", lambda host: seen)
+        monkeypatch.setattr(walk, "read_machine", lambda host: seen)
 
     return become
 
@@ -105,9 +104,7 @@ def test_up_refuses_what_could_not_be_served_before_it_installs(run, tmp_path):
 
 def test_on_an_npu_a_model_of_unknown_size_is_asked_for(run, machine, monkeypatch):
     machine(machines.A2)
-    monkeypatch.setattr(
-        kernels, "installation", lambda machine, wanted: []
-    )  # an engine that is whole
+    monkeypatch.setattr(walk, "planned", lambda choice: [])  # an engine that is whole
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     code, out, _ = run("up", "--stack", "cann-9.0", "--port", "0", "--model", "somebody/some-model")
     assert (
@@ -195,7 +192,7 @@ def test_control_c_is_130(monkeypatch, run):
     ],
 )
 def test_a_reader_that_goes_away_is_no_traceback(words, buffered):
-    "A short output lies in Python's buffer until the exit; without a buffer it meets the pipe at once."
+    "A short output lies in Python's buffer until the exit; without one it meets the pipe at once."
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     if not buffered:
         environment["PYTHONUNBUFFERED"] = "1"

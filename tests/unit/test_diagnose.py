@@ -1,4 +1,6 @@
-"Every known failure is told by its own name, roots before echoes, noise as noise; and files that are no logs are one sentence."
+"""Every known failure is told by its own name, roots before echoes, noise as noise.
+
+Files that are no logs are one sentence."""
 
 import io
 import json
@@ -18,10 +20,9 @@ from qwen_npu_tut.faces import cli
 from qwen_npu_tut.check import check
 from qwen_npu_tut.base.diagnose import LONGEST, diagnose, known, likely_cause, open_log
 from qwen_npu_tut.host.machine import read_machine
-from qwen_npu_tut.engine.plan import FileProof, Step, run_plan
+from qwen_npu_tut.engine.plan import FileDone, Step, run_plan
 from qwen_npu_tut.serve import last_words
 from qwen_npu_tut.base.events import Problem
-from qwen_npu_tut.base.settings import home
 from qwen_npu_tut.engine.stacks import stacks
 
 ROWS = {row.id: row for row in known()[0]}
@@ -146,7 +147,7 @@ def test_a_servers_last_words_are_about_its_engine(tmp_path, flags, told):
 @pytest.mark.parametrize("npu", [True, False, None])
 def test_a_plans_failure_is_about_its_engine(private_home, tmp_path, npu):
     failing = (sys.executable, "-c", f"print({CRASH!r}); raise SystemExit(1)")
-    step = Step("work", "to fail", failing, FileProof(tmp_path / "never"))
+    step = Step("work", "to fail", failing, FileDone(tmp_path / "never"))
     with pytest.raises(Problem) as raised:
         run_plan([step], os.environ, npu=npu)
     assert ("torch_npu" in raised.value.fix) is (npu is not False)
@@ -201,20 +202,6 @@ def test_errors_come_before_warnings_and_noise():
     )
     levels = [order[ROWS[name].severity] for name in causes(text) if name in ROWS]
     assert levels == sorted(levels) and set(levels) == {0, 1, 2}
-
-
-def test_the_live_servers_log_has_noise_at_most(live_server):
-    with open(live_server.log, "rb") as log:
-        found = diagnose(log)
-    assert [each.id for each in found if each.severity != "benign"] == []
-
-
-def test_logs_of_an_installation_that_succeeded_have_noise_at_most():
-    logs = sorted((home() / "logs").glob("install-*.log"))
-    if not logs:
-        pytest.skip("nothing was installed below this home")
-    for log in logs:
-        assert likely_cause(log) is None, log
 
 
 @pytest.mark.skipif(not GUIDE.is_file(), reason="the guide is not here")

@@ -1,5 +1,6 @@
-"Downloads by the real clients from the hub on loopback, with faults; the slow ones are in prove_download.py."
+"Downloads by the real clients from the hub on loopback, with faults; slow ones: prove_download."
 
+import hashlib
 import json
 import os
 import signal
@@ -22,16 +23,17 @@ from outcomes import (
     contents,
     fails,
     hurry,
+    proved,
     sent_weights,
     weights,
     whole,
 )
 from patience import patient
 
-from qwen_npu_tut.download import checked, download, model_folder, repair
+from qwen_npu_tut.download import download, repair, trusted
 from qwen_npu_tut.rehearsal.hub import LISTING, Answers, Corrupt, Cut, Fault, Slow
 from qwen_npu_tut.rehearsal.hub import Hub, small_model
-from qwen_npu_tut.model.folder import proved, read_record, record_file, verify
+from qwen_npu_tut.model.folder import model_folder, read_receipt, receipt_file, verify
 from qwen_npu_tut.base.events import Problem
 from qwen_npu_tut.model.hubs import chosen_hub, hub_problem
 
@@ -111,14 +113,14 @@ def test_plain(original, house, tmp_path, capfd):
         5,
         sum(file.stat().st_size for file in original.iterdir()),
     )
-    record = read_record(folder)
-    assert (record.model, record.source, record.revision, len(record.files)) == (
+    receipt = read_receipt(folder)
+    assert (receipt.model, receipt.source, receipt.revision, len(receipt.files)) == (
         MODEL,
         hub.url,
         "master",
         5,
     )
-    assert record_file(folder) == house / "models" / "records" / "owner--Small-0.6B.json"
+    assert receipt_file(folder) == house / "models" / "records" / "owner--Small-0.6B.json"
     done = [event.done for event in events]
     assert done == sorted(done) and done[-1] == proof.bytes == events[-1].total
     assert {event.kind for event in events} == {
@@ -137,7 +139,10 @@ def test_again_asks_nobody_and_imports_nothing_heavy(original, script):
     began = time.perf_counter()
     assert download(MODEL, hub="http://127.0.0.1:9")
     assert time.perf_counter() - began < patient(0.05)
-    code = "import sys\nfrom qwen_npu_tut.download import download\nassert download(sys.argv[1])\nassert not {'modelscope_hub', 'requests', 'tqdm'} & set(sys.modules)"
+    code = """import sys
+from qwen_npu_tut.download import download
+assert download(sys.argv[1])
+assert not {'modelscope_hub', 'requests', 'tqdm'} & set(sys.modules)"""
     subprocess.run([sys.executable, "-c", code, MODEL], check=True, timeout=patient(20))
 
 
@@ -187,7 +192,7 @@ def test_killed_and_finished(original, house, script):
         wait_for(lambda: sent_weights(hub) > 2_000_000)
         process.kill()
         process.wait()
-    assert read_record(folder) is None and not proved(folder)
+    assert read_receipt(folder) is None and not proved(folder)
     held = weights(folder) + sum(
         file.stat().st_size for file in folder.glob("*.safetensors.incomplete")
     )
@@ -232,7 +237,7 @@ def test_corrupt_always(original, house, monkeypatch):
     ):
         download(MODEL, hub=hub.url)
     folder = house / "models" / "owner--Small-0.6B"
-    assert not (folder / SECOND).exists() and read_record(folder) is None and not proved(folder)
+    assert not (folder / SECOND).exists() and read_receipt(folder) is None and not proved(folder)
     with Hub(original, MODEL) as healed:
         assert download(MODEL, hub=healed.url)
     assert set(healed.sent) == {SECOND}
@@ -315,7 +320,7 @@ def test_a_hub_whose_hashes_are_right_and_whose_model_is_not(original):
         pytest.raises(Problem, match=f"{SECOND}: It has 1000 bytes, and its header describes 3000"),
     ):
         download(MODEL, hub=hub.url)
-    assert read_record(model_folder(MODEL)) is None
+    assert read_receipt(model_folder(MODEL)) is None
 
 
 def test_unknown_model_and_revision(original):
@@ -385,7 +390,7 @@ def test_a_disk_that_fills_on_the_way(original, tmp_path):
             pytest.raises(Problem, match="The disk is full"),
         ):
             download(MODEL, to=disk / "model", hub=hub.url)
-        assert read_record(disk / "model") is None and not proved(disk / "model")
+        assert read_receipt(disk / "model") is None and not proved(disk / "model")
         (disk / "somebody else").unlink()
         with Hub(original, MODEL) as hub:
             assert download(MODEL, to=disk / "model", hub=hub.url)
@@ -432,20 +437,20 @@ def test_a_symbolic_link_is_not_followed(original, tmp_path, name):
     assert victim.read_text() == "mine" and not hub.asked
 
 
-def test_a_folder_elsewhere_has_a_record_of_its_own(original, tmp_path, house):
+def test_a_folder_elsewhere_has_a_receipt_of_its_own(original, tmp_path, house):
     with Hub(original, MODEL) as hub:
         assert download(MODEL, to=tmp_path / "mine", hub=hub.url) and proved(tmp_path / "mine")
     assert not (house / "models" / "owner--Small-0.6B").exists() and same(
         tmp_path / "mine", original
     )
-    assert record_file(tmp_path / "mine") != record_file(tmp_path / "deeper" / "mine")
+    assert receipt_file(tmp_path / "mine") != receipt_file(tmp_path / "deeper" / "mine")
     moved = (tmp_path / "mine").rename(tmp_path / "other")
     assert (
-        read_record(moved) is None
+        read_receipt(moved) is None
         and not proved(moved)
         and "Nobody has proved it yet" in str(proved(moved))
     )
-    assert verify(moved, full=False) and not proved(moved)  # a quick look is no proof
+    assert verify(moved, "quick") and not proved(moved)  # a quick look is no proof
     assert verify(moved) and proved(moved)
 
 
@@ -470,12 +475,12 @@ def test_a_file_hurt_afterwards_is_named_and_fetched_alone(original, hurt, whole
     assert set(hub.sent) == {SECOND} and same(folder, original)
 
 
-def test_a_torn_record_counts_as_none(original):
+def test_a_torn_receipt_counts_as_none(original):
     with Hub(original, MODEL) as hub:
         folder = download(MODEL, hub=hub.url).folder
     for torn in ("", "[]", "{", '{"files": [{"path": 1}]}', '{"model": "a"}', "\0"):
-        record_file(folder).write_text(torn)
-        assert read_record(folder) is None and not proved(folder)
+        receipt_file(folder).write_text(torn)
+        assert read_receipt(folder) is None and not proved(folder)
     with Hub(original, MODEL) as hub:
         assert download(MODEL, hub=hub.url)
     assert not hub.sent  # everything was there; only the proof was made again
@@ -556,7 +561,7 @@ def test_every_failure_has_words():
     assert "client failed at a/b: NameError" in words(NameError("x"))
     assert "could not be written" in words(OSError(30, "Read-only file system"))
     with pytest.raises(Problem, match="written outside"):
-        checked([SimpleNamespace(path="a/../..", size=1, sha256="0" * 64)], "a/b")
+        trusted([SimpleNamespace(path="a/../..", size=1, sha256="0" * 64)], "a/b")
 
 
 BOTH = pytest.mark.parametrize("speaks", ["modelscope", "huggingface"])
@@ -588,7 +593,7 @@ def test_it_comes_whole_all_the_same(original, monkeypatch, speaks, make):
     with Hub(original, MODEL, make(original), speaks) as hub:
         whole(hub)
     assert (
-        read_record(model_folder(MODEL)).revision
+        read_receipt(model_folder(MODEL)).revision
         == {"modelscope": "master", "huggingface": "main"}[speaks]
     )
 
@@ -645,7 +650,10 @@ def test_it_comes_whole_all_the_same(original, monkeypatch, speaks, make):
             set(),
         ),
     ],
-    ids="corrupt truncated empty html 401 403 404 500 list-401 list-403 list-404 list-html tokenizer shard traversal".split(),
+    ids=[
+        *"corrupt truncated empty html 401 403 404 500".split(),
+        *"list-401 list-403 list-404 list-html tokenizer shard traversal".split(),
+    ],
 )
 def test_it_fails_in_words_and_is_not_called_whole(
     original, monkeypatch, speaks, make, sentence, left
@@ -712,16 +720,9 @@ def test_an_older_clients_folder_is_used_and_not_fetched_twice(original, tmp_pat
     if link:
         (folder.parent / "Small-0.6B").symlink_to(folder.name)
     (folder / SECOND).unlink()
-    half = tmp_path / "cache" / "._____temp" / "owner" / "Small-0___6B" / SECOND
-    half.parent.mkdir(parents=True)
-    half.write_bytes((original / SECOND).read_bytes()[:1_000_000])
     with Hub(original, MODEL) as hub:
         found = whole(hub, to=tmp_path / "cache")
     assert found.resolve() == folder and set(hub.sent) == {SECOND}
-    assert (
-        hub.sent[SECOND] == (original / SECOND).stat().st_size - 1_000_000
-        and not half.parent.exists()
-    )
     assert download(MODEL, to=tmp_path / "cache", hub="http://127.0.0.1:9")
 
 
@@ -729,7 +730,6 @@ def test_what_clients_left_goes_away_and_nothing_else(original, tmp_path):
     target = small_model(tmp_path / "target")
     for name in (f"{SECOND}_0_999", f"{SECOND}.parallel_tmp", "notes_1_2", "config.json.bak"):
         (target / name).write_text("x")
-    (target / "._____temp").mkdir()
     with Hub(original, MODEL) as hub:
         assert download(MODEL, to=target, hub=hub.url)
     assert {file.name for file in target.iterdir()} == {
@@ -774,9 +774,8 @@ def test_offline_a_broken_model_is_not_called_whole(original, monkeypatch):
     with pytest.raises(Problem, match="cannot be reached"):
         download(MODEL, hub="http://127.0.0.1:9")
     assert not proved(folder) and f"{SECOND}: It is missing" in str(verify(folder))
-    assert read_record(
-        folder
-    )  # its list is still known: whatever brings the file back, the model can be proved without the hub
+    # its list is still known: whatever brings the file back, the model is proved without the hub
+    assert read_receipt(folder)
     (folder / SECOND).write_bytes((original / SECOND).read_bytes())
     assert download(MODEL, hub="http://127.0.0.1:9")
 
@@ -803,9 +802,9 @@ def test_through_a_proxy_with_a_token_that_nobody_sees(original, monkeypatch, ca
         hub.fault = Answers(403, pattern=LISTING)
         with pytest.raises(Problem, match="does not let us read") as refused:
             download(MODEL, hub="http://models.invalid", fresh=True)
-    assert proof and read_record(proof.folder).source == "http://models.invalid"
+    assert proof and read_receipt(proof.folder).source == "http://models.invalid"
     assert "secret" not in "".join(
-        [str(refused.value), record_file(proof.folder).read_text(), *capfd.readouterr()]
+        [str(refused.value), receipt_file(proof.folder).read_text(), *capfd.readouterr()]
     )
 
 
@@ -841,7 +840,7 @@ def test_repair_fetches_what_is_bad_or_missing(original):
         os.utime(
             folder / SECOND, ns=(state.st_atime_ns, state.st_mtime_ns)
         )  # nobody sees it but who reads
-        assert [flaw.file for flaw in verify(folder, full=False).bad] == [] and [
+        assert [flaw.file for flaw in verify(folder, "quick").bad] == [] and [
             flaw.file for flaw in verify(folder).bad
         ] == [SECOND]
         before, events = hub.sent.copy(), []
@@ -857,7 +856,7 @@ def test_repair_of_a_folder_that_nobody_knows(original, tmp_path):
     with pytest.raises(Problem, match=f"{SECOND}: It is missing"):
         repair(original)
     (original / "config.json").unlink()
-    record_file(original).unlink()
+    receipt_file(original).unlink()
     with pytest.raises(Problem, match="config.json: It is missing"):
         repair(original)
 
@@ -866,6 +865,96 @@ def test_repair_from_a_folder(original, tmp_path):
     folder = download(MODEL, source=original).folder
     os.truncate(folder / SECOND, 5)
     assert repair(folder) and same(folder, original)
+
+
+@pytest.fixture
+def newer(original, tmp_path):
+    "What the model is by now: in one file, without an index."
+    folder = tmp_path / "newer"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes((original / FIRST).read_bytes())
+    (folder / "config.json").write_text('{"architectures": ["Newer"]}')
+    (folder / "tokenizer.json").write_bytes((original / "tokenizer.json").read_bytes())
+    return folder
+
+
+@pytest.mark.parametrize("way", ["modelscope", "huggingface", "folder"])
+def test_a_newer_model_replaces_an_older_one_as_a_whole(original, newer, way):
+    folder = download(MODEL, source=original).folder
+    (folder / "notes").write_text("mine")
+    if way == "folder":
+        assert download(MODEL, source=newer, fresh=True)
+    else:
+        with Hub(newer, MODEL, speaks=way) as hub:
+            assert download(MODEL, hub=hub.url, fresh=True)
+    assert contents(folder) == contents(newer) | {"notes": b"mine"} and proved(folder)
+    assert [entry.path for entry in read_receipt(folder).files] == sorted(contents(newer))
+
+
+def test_what_somebody_changed_is_not_taken_away(original, newer):
+    folder = download(MODEL, source=original).folder
+    (folder / SECOND).write_bytes(b"a file of somebody's own")
+    assert download(MODEL, source=newer, fresh=True) and not (folder / FIRST).exists()
+    assert (folder / SECOND).read_bytes() == b"a file of somebody's own"
+
+
+def test_an_interrupted_replacement_is_no_model(original, tmp_path):
+    "Some files are new and some are old then: nothing serves that, and the next call ends it."
+    folder, replaced = download(MODEL, source=original).folder, []
+    for name in ("config.json", FIRST, SECOND):
+        (original / name).write_bytes((original / name).read_bytes()[:-1] + b" ")
+    (original / "config.json").write_text('{"architectures": ["Newer"]}')
+
+    def interrupt(event):
+        if event.kind == "replacing":
+            replaced.append(event.name)
+        if len(replaced) > 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        download(MODEL, source=original, fresh=True, tell=interrupt)
+    assert (folder / "config.json").read_text() == '{"architectures": ["Newer"]}'
+    assert not proved(folder) and not verify(folder) and not verify(folder, "quick")
+    assert download(MODEL, source=original) and same(folder, original) and proved(folder)
+
+
+def test_a_copy_is_told_like_a_download(original):
+    events = []
+    proof = download(MODEL, source=original, tell=events.append)
+    copied = [event.done for event in events if event.kind == "copying"]
+    assert copied == sorted(copied) and copied[-1] == proof.bytes
+    assert {event.kind for event in events} == {"checking", "copying"}
+
+
+def test_a_receipt_of_an_earlier_version_is_read_as_it_is(original, house):
+    "Place and form of a receipt do not change."
+    folder = small_model(house / "models" / "owner--Small-0.6B")
+    rows = [
+        {
+            "path": file.name,
+            "size": file.stat().st_size,
+            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+            "mtime_ns": file.stat().st_mtime_ns,
+        }
+        for file in sorted(folder.iterdir())
+    ]
+    document = {"model": MODEL, "folder": str(folder), "source": "http://hub", "revision": "master"}
+    place = house / "models" / "records" / "owner--Small-0.6B.json"
+    place.parent.mkdir()
+    place.write_text(json.dumps(document | {"files": rows, "commit": ""}, indent=1))
+    assert proved(folder) and read_receipt(folder).source == "http://hub"
+    assert download(MODEL, hub="http://127.0.0.1:9")
+    assert verify(folder) and list(json.loads(place.read_text())) == [*document, "files", "commit"]
+
+
+def test_a_hub_whose_file_is_shorter_than_it_lists(original, monkeypatch):
+    "It refuses to go on behind the end (416), and that is no reason to ask for ever."
+    hurry(monkeypatch)
+    longer = row(Size=(original / SECOND).stat().st_size + 9)
+    with Hub(original, MODEL, Says(longer), "huggingface") as hub:
+        assert fails(hub, f"{SECOND} of {MODEL} arrived several times")
+    with Hub(original, MODEL, speaks="huggingface") as hub:
+        whole(hub)
 
 
 def test_shapes_that_are_not_the_configs(original):

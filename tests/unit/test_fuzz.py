@@ -1,4 +1,6 @@
-"""Whatever comes in, an answer comes out or an error of ours. A few hundred cases each; `make prove` runs 10,000."""
+"""""Whatever comes in, an answer comes out or an error of ours.
+
+A few hundred cases each; `make prove` runs 10,000."""""
 
 import io
 import json
@@ -14,9 +16,9 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from qwen_npu_tut.call import chat_body, curl_line, endpoint_of, split_thinking
 from qwen_npu_tut.base.diagnose import decode, diagnose, known
 from qwen_npu_tut.rehearsal.hub import byte_range, shard
-from qwen_npu_tut.model.folder import read_record, record_file, safe, tensors
+from qwen_npu_tut.model.folder import read_receipt, receipt_file, safe, tensors
 from qwen_npu_tut.host.npusmi import read_npu_smi
-from qwen_npu_tut.host.record import read_record as read_machine_record, scrub
+from qwen_npu_tut.host.record import read_record, scrub
 from qwen_npu_tut.engine.resolve import classify
 from qwen_npu_tut.serve import Server, status
 from qwen_npu_tut.base.events import Problem
@@ -99,19 +101,19 @@ def test_a_shard_is_read_or_refused(tmp_path, data, place, header):
     | JSON.map(json.dumps)
     | st.text()
 )
-def test_a_damaged_record_counts_as_none(tmp_path, text):
+def test_a_damaged_receipt_counts_as_none(tmp_path, text):
     os.environ["QWEN_NPU_HOME"] = str(tmp_path)
-    file = record_file(tmp_path / "models" / "one")
+    file = receipt_file(tmp_path / "models" / "one")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(text.encode("utf8", "surrogatepass"))
-    assert read_record(tmp_path / "models" / "one") is None
+    assert read_receipt(tmp_path / "models" / "one") is None
 
 
 @many
 @given(
     text=keyed(list(Server.__dataclass_fields__)).map(json.dumps) | JSON.map(json.dumps) | st.text()
 )
-def test_a_damaged_server_record_is_a_state(tmp_path, text):
+def test_a_damaged_document_of_a_server_is_a_state(tmp_path, text):
     os.environ["QWEN_NPU_HOME"] = str(tmp_path)
     (tmp_path / "servers").mkdir(exist_ok=True)
     (tmp_path / "servers" / "default.json").write_bytes(text.encode("utf8", "surrogatepass"))
@@ -277,7 +279,7 @@ def test_a_failure_is_found_wherever_it_stands(before, row, after, text):
 def test_a_damaged_record_of_a_machine_is_refused(tmp_path, text):
     (tmp_path / "machine.json").write_bytes(text.encode("utf8", "surrogatepass"))
     try:
-        read_machine_record(tmp_path / "machine.json")
+        read_record(tmp_path / "machine.json")
     except Problem as problem:
         assert problem.code == 2 and problem.fix
 

@@ -9,9 +9,16 @@ from urllib.parse import quote
 import pytest
 from patience import patient
 
-from qwen_npu_tut.rehearsal.hub import Corrupt, Cut, Fault
-from qwen_npu_tut.rehearsal.hub import Hub, byte_range, listing, served, small_model
-from qwen_npu_tut.base.events import Problem
+from qwen_npu_tut.rehearsal.hub import (
+    Corrupt,
+    Cut,
+    Fault,
+    Hub,
+    byte_range,
+    listing,
+    served,
+    small_model,
+)
 
 MODEL = "owner/Small-0.6B"
 
@@ -182,6 +189,6 @@ def test_it_is_gone_after_the_block(folder):
 
 
 def test_no_folder(tmp_path):
-    with pytest.raises(Problem, match="no folder"):
+    with pytest.raises(NotADirectoryError, match="no folder"):
         Hub(tmp_path / "nowhere", MODEL)
     assert served(tmp_path) == {}

@@ -12,12 +12,13 @@ from pip._internal.network.session import PipSession
 from pip._internal.req.req_file import parse_requirements
 from wheels import index, make_wheel, sha256
 
-from qwen_npu_tut import install, kernels
+from qwen_npu_tut import kernels
+from qwen_npu_tut.engine import cpu
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.host.system import Host
-from qwen_npu_tut.install import LOCKS, lock_rows, read_lock, site_packages, stack_folder
-from qwen_npu_tut.engine.plan import run_plan
-from qwen_npu_tut.engine.plan import script_text
+from qwen_npu_tut.engine.cpu import LOCKS, lock_rows, locked_versions
+from qwen_npu_tut.engine.target import Engine, Supply, stack_folder, supply
+from qwen_npu_tut.engine.plan import run_plan, script_text
 from qwen_npu_tut.base.events import Problem
 from qwen_npu_tut.engine.stacks import stacks
 
@@ -29,7 +30,7 @@ ZEROS = "0" * 64
 @pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
 def test_every_row_has_hashes_and_pip_reads_them(file):
     read = list(parse_requirements(str(file), PipSession()))
-    pins = read_lock(file)
+    pins = locked_versions(lock_rows(file))
     assert list(pins) == sorted(pins) and len(pins) > 10
     assert [each.requirement.strip() for each in read] == [f"{name}=={pins[name]}" for name in pins]
     for row, each in zip(lock_rows(file).values(), read):
@@ -39,7 +40,8 @@ def test_every_row_has_hashes_and_pip_reads_them(file):
 
 
 def test_the_architectures_have_the_same_packages():
-    assert read_lock(LOCKS / "cpu-x86_64.txt") == read_lock(LOCKS / "cpu-aarch64.txt")
+    here, there = (lock_rows(LOCKS / f"cpu-{each}.txt") for each in ("x86_64", "aarch64"))
+    assert locked_versions(here) == locked_versions(there)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,7 @@ def test_a_row_without_a_hash(tmp_path, behind):
     file = tmp_path / "lock.txt"
     file.write_text(f"one==1.0 \\\n    --hash=sha256:{ZEROS}\ntwo==2.0{behind}\n")
     with pytest.raises(Problem, match="'two==2.0' in lock.txt has no SHA-256"):
-        read_lock(file)
+        lock_rows(file)
 
 
 @pytest.fixture(scope="module")
@@ -81,17 +83,20 @@ def small(monkeypatch, tmp_path, private_home, environment):
         rows[name] = f"{name}=={version} --hash=sha256:{digest}\n"
     (folder / f"cpu-{machine.architecture}-cuda.txt").write_text(rows.pop("nvidia-three"))
     (folder / f"cpu-{machine.architecture}.txt").write_text("".join(rows.values()))
-    for module in (install, kernels):
-        monkeypatch.setattr(module, "LOCKS", folder)
+    monkeypatch.setattr(cpu, "LOCKS", folder)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
 
-    def steps(**given):
-        return kernels.installation(machine, stacks()["cpu"], **given)[:3]
+    engine = Engine(machine, stacks()["cpu"])
 
-    steps.wheels, steps.locks, steps.site = wheels, folder, site_packages(stacks()["cpu"], machine)
+    def steps(wheels=None):
+        "From PyPI's place, or from a folder."
+        given = supply(engine, wheels) if wheels else Supply("", None, {}, {})
+        return kernels.installation(engine, given)[:3]
+
+    steps.wheels, steps.locks, steps.site = wheels, folder, engine.site
     return steps
 
 
@@ -116,7 +121,7 @@ def test_a_wheel_with_other_bytes_is_refused(small, monkeypatch, place):
     with index(small.wheels, hashes=True) as address:
         if place == "index":
             monkeypatch.setenv("PIP_INDEX_URL", address)
-        steps = small(index="") if place == "index" else small(wheels=small.wheels)
+        steps = small() if place == "index" else small(wheels=small.wheels)
         with pytest.raises(Problem, match="The step 'packages' did not") as refused:
             run_plan(steps, os.environ)
         assert "is not the file that was announced" in refused.value.fix
@@ -131,7 +136,7 @@ def test_torch_is_held_to_its_hashes_too(small, monkeypatch):
     with index(small.wheels) as address:
         monkeypatch.setenv("PIP_INDEX_URL", address)
         with pytest.raises(Problem, match="The step 'torch' did not"):
-            run_plan(small(index=""), os.environ)
+            run_plan(small(), os.environ)
     assert installed(small.site) == set()
 
 
@@ -153,7 +158,7 @@ def test_the_cpu_indexs_torch_has_no_hashes_and_all_others_have(small, monkeypat
 
 def test_the_script_has_the_hashes_in_it(small, monkeypatch):
     "It is run where the locks are not."
-    text = script_text(small(index=""), "The engine.")
+    text = script_text(small(), "The engine.")
     shutil.rmtree(small.locks)
     with index(small.wheels) as address:
         monkeypatch.setenv("PIP_INDEX_URL", address)

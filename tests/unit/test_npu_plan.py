@@ -1,4 +1,7 @@
-"The whole plan for an NPU, each step really run on a simulated machine with stand-ins for the chip and the network; nothing here was run on an NPU."
+"""The whole plan for an NPU, each step really run on a simulated machine.
+
+Chip and network are stand-ins; nothing here was run on an NPU.
+"""
 
 import os
 import secrets
@@ -8,11 +11,11 @@ from dataclasses import replace
 
 import machines
 import pytest
-from standins import PYTHON, TORCH, stand_in
+from standins import PYTHON, TORCH, installed, stand_in
 from wheels import index, make_wheel
 
 from qwen_npu_tut import kernels
-from qwen_npu_tut.install import engine_python, stack_folder
+from qwen_npu_tut.engine.target import Engine, cann_environment, stack_folder
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.engine.plan import run_plan
 from qwen_npu_tut.base.events import Problem
@@ -49,7 +52,7 @@ def server(monkeypatch, tmp_path):
 
 def in_engine(name: str, code: str, **environment) -> str:
     done = subprocess.run(
-        [str(engine_python(name)), "-c", code],
+        [str(stack_folder(name) / "env/bin/python"), "-c", code],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -71,7 +74,7 @@ def run_whole(server, monkeypatch, tmp_path, series, name, architecture):
     with index(tmp_path / "wheels") as address:
         monkeypatch.setenv("PIP_INDEX_URL", address)
         deepep = bool(wanted.kernel_archive) or series in wanted.deepep_target
-        steps = kernels.installation(
+        steps = installed(
             machine, replace(wanted, indexes={"torch": address}), address, deepep=deepep
         )
         events = []
@@ -85,15 +88,16 @@ def run_whole(server, monkeypatch, tmp_path, series, name, architecture):
             ),
         )
     assert [kind for kind, _ in events] == ["done"] * len(steps)
-    assert [step.proof.gap() for step in steps] == [""] * len(steps)
-    # what is left at the end: the stack's torch and numpy, Ascend's triton, SGLang from the file for NPUs
+    assert [step.done.gap() for step in steps] == [""] * len(steps)
+    # left at the end: the stack's torch and numpy, Ascend's triton, SGLang from the file for NPUs
     assert (
         in_engine(name, "import triton, sglang; print(triton.whose, sglang.file)")
         == "of Ascend #for an NPU"
     )
     versions = in_engine(
         name,
-        "from importlib.metadata import version; print(version('torch'), version('numpy'), version('torch-npu'))",
+        "from importlib.metadata import version as of; "
+        "print(of('torch'), of('numpy'), of('torch-npu'))",
     ).split()
     assert versions == [
         wanted.version("torch")
@@ -117,16 +121,12 @@ def run_whole(server, monkeypatch, tmp_path, series, name, architecture):
             in (source / "environment").read_text()
         )
     if deepep:
-        assert (
-            in_engine(
-                name,
-                "import sysconfig, pathlib; print((pathlib.Path(sysconfig.get_path('purelib')) / 'deep_ep_cpp.so').resolve().parent.name)",
-            )
-            == "deep_ep"
-        )
+        code = """import sysconfig, pathlib
+print((pathlib.Path(sysconfig.get_path('purelib')) / 'deep_ep_cpp.so').resolve().parent.name)"""
+        assert in_engine(name, code) == "deep_ep"
     again = []
     run_plan(
-        kernels.installation(machine, wanted, "https://nobody.invalid", deepep=deepep),
+        installed(machine, wanted, "https://nobody.invalid", deepep=deepep),
         os.environ,
         lambda event: again.append(event.kind),
     )
@@ -138,7 +138,7 @@ def fail_and_go_on(server, monkeypatch, tmp_path, fault):
     machine, wanted = server("A2", "cann-8.5", "aarch64")
     monkeypatch.setenv("PIP_RETRIES", "1" if fault == "hang" else "0")
     monkeypatch.setenv("PIP_DEFAULT_TIMEOUT", "2")
-    steps = kernels.installation(machine, wanted, "")[:3]  # environment, constraints, torch
+    steps = installed(machine, wanted)[:3]  # environment, constraints, torch
     with (
         index(tmp_path / "wheels", fault) as address,
         pytest.raises(Problem, match="The step 'torch' did not succeed") as problem,
@@ -191,40 +191,40 @@ def test_a_disk_that_is_full_in_the_middle_of_a_wheel(server, monkeypatch, tmp_p
     try:
         with index(tmp_path / "wheels") as address:
             monkeypatch.setenv("PIP_INDEX_URL", address)
-            steps = kernels.installation(machine, wanted, "")[:3]
+            steps = installed(machine, wanted)[:3]
             with pytest.raises(Problem, match="The step 'torch' did not succeed") as problem:
                 run_plan(steps, os.environ)
-            assert "A disk is full" in problem.value.fix and steps[2].proof.gap()
+            assert "A disk is full" in problem.value.fix and steps[2].done.gap()
             subprocess.run(["mount", "-o", "remount,size=200m", str(small)], check=True)
             run_plan(steps, os.environ)
-        assert [step.proof.gap() for step in steps] == ["", "", ""]
+        assert [step.done.gap() for step in steps] == ["", "", ""]
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)
 
 
 def test_a_remote_out_of_reach_and_no_git(server, monkeypatch, tmp_path):
     machine, wanted = server("A2", "cann-8.2", "aarch64")
-    source = kernels.clone_step(wanted, "sglang", "v")
+    source = kernels.clone_step(Engine(machine, wanted), "sglang", "v")
     (tmp_path / "repositories" / "sglang.git").rename(tmp_path / "repositories" / "away")
     with pytest.raises(Problem, match="The step 'sglang source' did not succeed"):
         run_plan([source], os.environ)
     (tmp_path / "repositories" / "away").rename(tmp_path / "repositories" / "sglang.git")
     run_plan([source], os.environ)
-    assert source.proof.gap() == ""
+    assert source.done.gap() == ""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Problem, match="not installed: git, bash, cmake, gcc, g\\+\\+, make"):
-        run_plan(kernels.installation(machine, wanted, "", environment={}), os.environ)
+        run_plan(installed(machine, wanted, environment={}), os.environ)
 
 
 def test_a_script_that_asks_for_python3_gets_the_engines(server, tmp_path):
     "NNAL's set_env.sh asks it how torch was built."
     _, wanted = server("A2", "cann-8.5", "aarch64")
-    python = engine_python("cann-8.5")
+    python = stack_folder("cann-8.5") / "env/bin/python"
     python.parent.mkdir(parents=True)
     (python.parent / "python3").write_text("#!/bin/sh\necho of the engine\n")
     (python.parent / "python3").chmod(0o755)
     (tmp_path / "昇腾 cann" / "set_env.sh").write_text('export ATB_ABI="$(python3)"\n')
-    assert kernels.cann_environment(wanted)["ATB_ABI"] == "of the engine"
+    assert cann_environment(wanted)["ATB_ABI"] == "of the engine"
 
 
 def test_a_compiler_that_fails_is_explained(server, monkeypatch, tmp_path):
@@ -244,5 +244,5 @@ def test_a_compiler_that_fails_is_explained(server, monkeypatch, tmp_path):
         pytest.raises(Problem, match="kernels build") as problem,
     ):
         monkeypatch.setenv("PIP_INDEX_URL", address)
-        run_plan(kernels.installation(machine, wanted, ""), os.environ)
+        run_plan(installed(machine, wanted), os.environ)
     assert "build-essential" in problem.value.fix

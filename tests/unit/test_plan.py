@@ -1,4 +1,7 @@
-"A plan that is killed, doubled and lied to: it finishes on the next call, and nothing half-done passes for whole."
+"""A plan that is killed, doubled and lied to.
+
+It finishes on the next call, and nothing half-done passes for whole.
+"""
 
 import os
 import signal
@@ -11,17 +14,22 @@ import psutil
 import pytest
 from patience import patient
 
-from qwen_npu_tut.install import read_lock
+from qwen_npu_tut.engine.cpu import lock_rows
 from qwen_npu_tut.base.events import Event
-from qwen_npu_tut.engine.plan import FileProof, PackagesProof, Step, run_plan
+from qwen_npu_tut.engine.plan import FileDone, PackagesDone, Step, run_plan
 from qwen_npu_tut.base.events import Problem
 
-WORK = "import sys, time; print('at work', flush=True); time.sleep(float(sys.argv[2])); open(sys.argv[1], 'w').write('done')"
+WORK = """import sys, time
+print('at work', flush=True)
+time.sleep(float(sys.argv[2]))
+open(sys.argv[1], 'w').write('done')
+"""
 RUN = """
     import os, sys
     from pathlib import Path
-    from qwen_npu_tut.engine.plan import FileProof, Step, run_plan
-    step = Step("work", "to be killed", (sys.executable, "-c", sys.argv[3], sys.argv[1], sys.argv[2]), FileProof(Path(sys.argv[1]), "done"))
+    from qwen_npu_tut.engine.plan import FileDone, Step, run_plan
+    line = (sys.executable, "-c", sys.argv[3], sys.argv[1], sys.argv[2])
+    step = Step("work", "to be killed", line, FileDone(Path(sys.argv[1]), "done"))
     run_plan([step], os.environ, lambda event: print(event.kind, event.text, flush=True))
 """
 
@@ -48,7 +56,8 @@ def test_killed_between_two_instructions_and_finished_by_the_next_run(private_ho
     first.wait()
     assert not (tmp_path / "result").exists()
     for child in children:
-        child.kill()  # what the killed run left at work would take its minute; that it is waited for is tested below
+        # What the killed run left at work would take its minute; that it is waited for is below.
+        child.kill()
     second = runner(tmp_path / "result", 0)
     assert second.wait(patient(30)) == 0 and (tmp_path / "result").read_text() == "done"
 
@@ -82,7 +91,9 @@ def test_control_c_ends_the_step_too(private_home, tmp_path):
 
 
 def test_packages_of_an_interrupted_pip_are_cleared_away(private_home, tmp_path):
-    "A wheel installed by the real pip, then robbed of its RECORD as a kill does; the next run installs it again."
+    """A wheel installed by the real pip, then robbed of its RECORD as a kill does.
+
+    The next run installs it again."""
     wheel = make_wheel(tmp_path, "sample", "1.0")
     site = tmp_path / "site"
     command = (
@@ -97,13 +108,23 @@ def test_packages_of_an_interrupted_pip_are_cleared_away(private_home, tmp_path)
         str(site),
         str(wheel),
     )
-    step = Step("packages", "a test", command, PackagesProof(site, {"sample": "1.0"}))
+    step = Step("packages", "a test", command, PackagesDone(site, {"sample": "1.0"}))
     run_plan([step], os.environ)
-    assert step.proof.gap() == ""
+    assert step.done.gap() == ""
     (site / "sample-1.0.dist-info" / "RECORD").unlink()
-    assert "sample 1.0" in step.proof.gap()
+    assert "sample 1.0" in step.done.gap()
     run_plan([step], os.environ)
-    assert step.proof.gap() == "" and (site / "sample.py").is_file()
+    assert step.done.gap() == "" and (site / "sample.py").is_file()
+
+
+@pytest.mark.parametrize("name", ["ruamel..yaml__x", "Ruamel.Yaml-X", "ruamel-yaml-x"])
+def test_a_name_is_found_however_it_is_spelled(tmp_path, name):
+    "A run of separators is one (packaging.python.org, name normalization)."
+    about = tmp_path / "ruamel..yaml__x-1.0.dist-info"
+    about.mkdir()
+    (about / "RECORD").write_text("")
+    assert PackagesDone(tmp_path, {name: "1.0"}).gap() == ""
+    assert "has to go" in PackagesDone(tmp_path, {}, (name,)).gap()
 
 
 def make_wheel(folder: Path, name: str, version: str) -> Path:
@@ -128,7 +149,7 @@ def make_wheel(folder: Path, name: str, version: str) -> Path:
 def test_a_home_that_cannot_be_written(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("QWEN_NPU_HOME", str(tmp_path / "file" / "home"))
-    step = Step("any", "a test", (sys.executable, "-c", ""), FileProof(tmp_path / "never"))
+    step = Step("any", "a test", (sys.executable, "-c", ""), FileDone(tmp_path / "never"))
     with pytest.raises(Problem, match="Nothing can be written below"):
         run_plan([step], os.environ)
 
@@ -139,7 +160,7 @@ def test_a_failed_step_names_its_log_and_its_last_lines(private_home, tmp_path):
         "broken build",
         "a test",
         (sys.executable, "-c", "print('error: no compiler'); raise SystemExit(2)"),
-        FileProof(tmp_path / "never"),
+        FileDone(tmp_path / "never"),
     )
     with pytest.raises(Problem) as raised:
         run_plan([step], os.environ, events.append)
@@ -156,7 +177,7 @@ def test_a_lock_has_exact_versions_only(tmp_path, line):
     hashes = f"--hash=sha256:{'0' * 64}"
     (tmp_path / "lock.txt").write_text(f"# made by hand\nnumpy==2.0 {hashes}\n{line} {hashes}\n")
     with pytest.raises(Problem, match="no exact version"):
-        read_lock(tmp_path / "lock.txt")
+        lock_rows(tmp_path / "lock.txt")
 
 
 def test_a_failed_step_names_its_known_cause(private_home, tmp_path):
@@ -167,18 +188,12 @@ def test_a_failed_step_names_its_known_cause(private_home, tmp_path):
             "work",
             "to fail",
             (sys.executable, "-c", f"print({said!r}); raise SystemExit(1)"),
-            FileProof(tmp_path / "never"),
+            FileDone(tmp_path / "never"),
         )
 
     with pytest.raises(Problem) as first:
-        run_plan(
-            [
-                failing(
-                    "ImportError: libatb.so: cannot open shared object file: No such file or directory"
-                )
-            ],
-            os.environ,
-        )
+        missing = "libatb.so: cannot open shared object file: No such file or directory"
+        run_plan([failing(f"ImportError: {missing}")], os.environ)
     assert "NNAL" in first.value.fix and "Its last lines:" in first.value.fix
     with pytest.raises(Problem) as second:
         run_plan([failing("something that nobody knows")], os.environ)

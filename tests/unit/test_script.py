@@ -9,10 +9,10 @@ from pathlib import Path
 import machines
 import pytest
 
-from qwen_npu_tut import kernels
+from standins import installed
+
 from qwen_npu_tut.host.machine import read_machine
-from qwen_npu_tut.engine.plan import FileProof, Step, run_plan
-from qwen_npu_tut.engine.plan import script_text
+from qwen_npu_tut.engine.plan import FileDone, Step, run_plan, script_text
 from qwen_npu_tut.engine.stacks import stacks
 
 SHELLCHECK = shutil.which(
@@ -30,7 +30,6 @@ CANN = {"ASCEND_HOME_PATH": "/usr/local/Ascend/a b", "LD_LIBRARY_PATH": "/cann/l
 )
 def test_shellcheck_has_nothing_to_say(series, name, monkeypatch, tmp_path):
     monkeypatch.setenv("QWEN_NPU_HOME", str(tmp_path / "a home 昇腾 'quoted' $HOME"))
-    monkeypatch.setattr(kernels, "cann_environment", lambda wanted: CANN)
     machine = read_machine(
         (
             machines.A3
@@ -40,9 +39,8 @@ def test_shellcheck_has_nothing_to_say(series, name, monkeypatch, tmp_path):
             else machines.MACHINES["none"][0]
         ).host()
     )
-    text = script_text(
-        kernels.installation(machine, stacks()[name], ""), f"The engine of the stack {name}"
-    )
+    steps = installed(machine, stacks()[name], environment=CANN)
+    text = script_text(steps, f"The engine of the stack {name}")
     (tmp_path / "plan.sh").write_text(text)
     checked = subprocess.run(
         [SHELLCHECK, str(tmp_path / "plan.sh")], capture_output=True, text=True
@@ -58,7 +56,7 @@ def test_nothing_of_a_user_is_taken_for_shell(tmp_path):
             "a $(touch pwned) name\nand `more`",
             "why; touch pwned\n touch pwned",
             ("mkdir", "-p", str(evil)),
-            FileProof(evil / "file"),
+            FileDone(evil / "file"),
         ),
     ]
     subprocess.run(
@@ -79,7 +77,7 @@ def test_the_script_and_the_plan_take_each_others_place(private_home, tmp_path):
                     "import sys; open(sys.argv[1], 'w').write('done')",
                     str(tmp_path / name),
                 ),
-                FileProof(tmp_path / name, "done"),
+                FileDone(tmp_path / name, "done"),
             )
             for name in ("one", "two")
         ]
@@ -97,8 +95,8 @@ def test_the_script_and_the_plan_take_each_others_place(private_home, tmp_path):
 def test_no_key_of_ours_stands_in_a_plan(monkeypatch):
     "The environment of an NPU's steps is ours with CANN's variables in it."
     monkeypatch.setenv("SOME_API_KEY", "hunter2")
-    monkeypatch.setattr(kernels, "cann_environment", lambda wanted: {**os.environ, **CANN})
-    steps = kernels.installation(read_machine(machines.A2.host()), stacks()["cann-8.2"], "")
+    machine, environment = read_machine(machines.A2.host()), {**os.environ, **CANN}
+    steps = installed(machine, stacks()["cann-8.2"], environment=environment)
     assert any("hunter2" in step.environment.values() for step in steps)  # it is there to be found
     assert "hunter2" not in script_text(steps, "") and "hunter2" not in str(
         [step.asdict() for step in steps]

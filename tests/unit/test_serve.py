@@ -2,41 +2,50 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import types
 from dataclasses import replace
 from pathlib import Path
 
+import machines
 import pytest
 from patience import patient
 
 from qwen_npu_tut import serve
-from qwen_npu_tut.server.launch import key_file
-from qwen_npu_tut.model.folder import Record, keep, listed
-from qwen_npu_tut.server.processes import birth, session_of
 from qwen_npu_tut.base.events import Problem
+from qwen_npu_tut.base.files import write_atomic
 from qwen_npu_tut.base.settings import Settings
+from qwen_npu_tut.engine.image import interpreter_text
 from qwen_npu_tut.engine.stacks import stacks
+from qwen_npu_tut.engine.target import Engine
+from qwen_npu_tut.host.machine import read_machine
+from qwen_npu_tut.host.system import Host
+from qwen_npu_tut.model.folder import Receipt, keep, listed
+from qwen_npu_tut.server import processes
+from qwen_npu_tut.server.launch import container_name, key_file, launch
+from qwen_npu_tut.server.processes import birth, session_of
 
 FAKE = Path(__file__).parents[1] / "support" / "fake_engine.py"
-CPU = stacks()["cpu"]
+CPU = Engine(read_machine(Host()), stacks()["cpu"])
 
 
 @pytest.fixture
 def engine(tmp_path, private_home):
-    "An interpreter that is the stand-in; whatever it has started is ended afterwards, by its own record or pid."
+    "An interpreter that is the stand-in; whatever it has started is ended afterwards."
     file = tmp_path / "python"
     file.write_text(
         f"#!{sys.executable}\nimport runpy\nrunpy.run_path({str(FAKE)!r}, run_name='__main__')\n"
     )
     file.chmod(0o755)
     yield file
-    for record in (private_home / "servers").glob("*.json"):
-        serve.stop(record.stem, grace=0)
+    for name in serve.SERVERS.names():
+        serve.stop(name, grace=0)
 
 
 @pytest.fixture
@@ -51,28 +60,30 @@ def settings(tmp_path, monkeypatch):
             return self
 
     Whole.folder = folder
-    monkeypatch.setattr(serve, "proved", lambda path: Whole())
+    monkeypatch.setattr(serve, "verify", lambda path, depth: Whole())
     return Settings(model=str(folder), port=0, server="tested")
 
 
+def made(settings, engine, **faults):
+    "A launch of the stand-in, which misbehaves as told."
+    base = {**os.environ, "FAKE_ENGINE": json.dumps(faults)}
+    return launch(settings, CPU, base, engine)
+
+
 def start(settings, engine, **faults):
-    "Start with the stand-in misbehaving as told."
-    return serve.start(
-        settings, CPU, environment={**os.environ, "FAKE_ENGINE": json.dumps(faults)}, python=engine
-    )
+    "Start the stand-in."
+    return serve.start(made(settings, engine, **faults))
 
 
 def launch_only(settings, engine, **faults):
-    "What is left when a start is killed right after the launch: the server, its record, and nobody who waits."
+    "What a start leaves that is killed right after the launch: a server, and nobody who waits."
     chosen = replace(settings, port=serve.free_port(settings.host, 0))
-    line = serve.launch_line(chosen, settings.model, CPU, engine)
-    environment = serve.launch_environment(CPU, {**os.environ, "FAKE_ENGINE": json.dumps(faults)})
-    return serve._launch(chosen, line, environment, Path(settings.model))
+    return serve._begin(made(chosen, engine, **faults))
 
 
 def test_start_and_stop(settings, engine, private_home):
     events = []
-    server = serve.start(settings, CPU, environment=os.environ, tell=events.append, python=engine)
+    server = serve.start(made(settings, engine), tell=events.append)
     assert [event.name for event in events if event.kind == "done"] == [
         "imports",
         "weights",
@@ -88,7 +99,7 @@ def test_start_and_stop(settings, engine, private_home):
         "model": "model",
         "log": server.log,
     }
-    assert oct(serve._file("tested").stat().st_mode & 0o777) == "0o600"
+    assert oct(serve.SERVERS.file("tested").stat().st_mode & 0o777) == "0o600"
     assert os.getsid(server.pid) == server.pid != os.getsid(0)
     assert serve.stop("tested") is True
     assert session_of(server.pid, server.born) == {}
@@ -115,7 +126,7 @@ def test_a_server_whose_model_was_replaced_is_named(settings, engine):
 
     def downloaded(config: str) -> None:
         (folder / "config.json").write_text(config)
-        keep(Record("owner/name", str(folder.resolve()), "a hub", "main", listed(folder)))
+        keep(Receipt("owner/name", str(folder.resolve()), "a hub", "main", listed(folder)))
 
     downloaded("{}")
     first = start(settings, engine)
@@ -131,14 +142,19 @@ def test_a_server_whose_model_was_replaced_is_named(settings, engine):
 
 
 START = """
-import json, os, sys, types
-from pathlib import Path
+import sys, types
 from qwen_npu_tut import serve
 from qwen_npu_tut.base.settings import Settings
 from qwen_npu_tut.engine.stacks import stacks
-model, engine = map(Path, sys.argv[1:3])
-serve.proved = lambda path: types.SimpleNamespace(or_problem=lambda: types.SimpleNamespace(folder=model))
-print(serve.start(Settings(model=str(model), port=0, server="tested"), stacks()["cpu"], python=engine, tell=lambda event: print(event.kind, event.name, flush=True)).pid)
+from qwen_npu_tut.engine.target import Engine
+from qwen_npu_tut.host.machine import read_machine
+from qwen_npu_tut.host.system import Host
+from qwen_npu_tut.server.launch import launch
+model, python = sys.argv[1:3]
+serve.verify = lambda path, depth: types.SimpleNamespace(or_problem=lambda: None)
+chosen = Settings(model=model, port=0, server="tested")
+made = launch(chosen, Engine(read_machine(Host()), stacks()["cpu"]), python=python)
+print(serve.start(made, tell=lambda event: print(event.kind, event.name, flush=True)).pid)
 """
 
 
@@ -164,12 +180,12 @@ def until(question, seconds=10.0):
 
 def test_model_removed_while_it_serves(settings, engine, monkeypatch):
     "What is loaded goes on answering; the next start says what is missing."
-    from qwen_npu_tut.model.folder import proved
+    from qwen_npu_tut.model.folder import verify
 
     server = start(settings, engine)
     shutil.rmtree(settings.model)
     assert serve.status("tested")["state"] == "running"
-    monkeypatch.setattr(serve, "proved", proved)
+    monkeypatch.setattr(serve, "verify", verify)
     with pytest.raises(Problem, match="neither a folder nor|There is no folder"):
         start(settings, engine)
     assert server.alive
@@ -198,7 +214,7 @@ def test_port_taken(settings, engine):
         f"Port {port} is taken by process {os.getpid()} (" in problem.value.what
         and "--port 0" in problem.value.fix
     )
-    assert not serve._file("tested").exists()
+    assert not serve.SERVERS.file("tested").exists()
 
 
 def test_port_promised_to_a_server_that_still_loads(settings, engine):
@@ -213,8 +229,8 @@ def test_died_at_a_phase(settings, engine, phase, monkeypatch):
     launched = []
     monkeypatch.setattr(
         serve,
-        "_launch",
-        lambda *given, launch=serve._launch: launched.append(launch(*given)) or launched[0],
+        "_begin",
+        lambda given, begin=serve._begin: launched.append(begin(given)) or launched[0],
     )
     with pytest.raises(Problem) as problem:
         start(settings, engine, die=phase)
@@ -251,25 +267,13 @@ def test_never_ready(settings, engine):
     with pytest.raises(
         Problem, match=f"not ready after {patient(1):.0f} seconds; it was at: weights"
     ):
-        serve.start(
-            settings,
-            CPU,
-            environment={**os.environ, "FAKE_ENGINE": '{"hang": "KV cache"}'},
-            python=engine,
-            timeout=patient(1),
-        )
+        serve.start(made(settings, engine, hang="KV cache"), timeout=patient(1))
     assert serve.status("tested")["state"] == "stopped"
 
 
 def test_ready_and_silent(settings, engine):
     with pytest.raises(Problem, match="said that it is ready, and made no token"):
-        serve.start(
-            settings,
-            CPU,
-            environment={**os.environ, "FAKE_ENGINE": '{"silent": true}'},
-            python=engine,
-            timeout=patient(2),
-        )
+        serve.start(made(settings, engine, silent=True), timeout=patient(2))
     assert serve.status("tested")["state"] == "stopped"
 
 
@@ -299,8 +303,8 @@ def test_deaf_server_is_ended_by_force(settings, engine):
 
 
 @pytest.mark.parametrize("born", ["another-boot 1", ""], ids=["another boot", "no birth"])
-def test_record_of_another_process(settings, engine, born):
-    "The number in the record is a living process, but not ours: it must survive."
+def test_document_of_another_process(settings, engine, born):
+    "The number that was written down is a living process, but not ours: it must survive."
     bystander = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True
     )
@@ -317,9 +321,9 @@ def test_record_of_another_process(settings, engine, born):
             "line": [],
             "started": 0,
         }
-        serve.write_atomic(serve._file("tested"), json.dumps(facts))
+        write_atomic(serve.SERVERS.file("tested"), json.dumps(facts))
         assert serve.find("tested") is None and serve.status("tested")["state"] == "dead"
-        assert serve.stop("tested") is False and not serve._file("tested").exists()
+        assert serve.stop("tested") is False and not serve.SERVERS.file("tested").exists()
         assert bystander.poll() is None
     finally:
         bystander.kill()
@@ -329,8 +333,8 @@ def test_record_of_another_process(settings, engine, born):
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", '{"pid": 1}', '{"pid": "x", "line": 3}', "\x00\xff"]
 )
-def test_damaged_record(settings, engine, text):
-    serve.write_atomic(serve._file("tested"), text)
+def test_damaged_document(settings, engine, text):
+    write_atomic(serve.SERVERS.file("tested"), text)
     assert (
         serve.status("tested")["state"] == "stopped"
         and serve.find("tested") is None
@@ -368,9 +372,8 @@ def test_key_is_used_and_not_shown(settings, engine):
     assert "sk-very-secret" not in Path(f"/proc/{server.pid}/cmdline").read_text() + Path(
         f"/proc/{server.pid}/environ"
     ).read_text(errors="replace")
-    assert "sk-very-secret" not in Path(server.log).read_text() + serve._file(
-        "tested"
-    ).read_text() + repr(server)
+    written = Path(server.log).read_text() + serve.SERVERS.file("tested").read_text()
+    assert "sk-very-secret" not in written + repr(server)
     assert start(guarded, engine) == server
     with pytest.raises(Problem, match="its engine or its key"):
         start(replace(settings, api_key="another"), engine)
@@ -391,14 +394,12 @@ def test_refusals_start_nothing(settings, engine, tmp_path, private_home):
 def test_foreground_beside_a_running_server(settings, engine):
     server = start(replace(settings, api_key="sk-kept"), engine)
     with pytest.raises(Problem, match=f"already runs, as process {server.pid}"):
-        serve.foreground(settings, CPU, python=engine)
+        serve.foreground(made(settings, engine))
     assert key_file("tested").exists()
 
 
 def test_foreground_becomes_the_server(settings, engine):
-    code = START.replace("print(serve.start(", "serve.foreground(").replace(
-        ", tell=lambda event: print(event.kind, event.name, flush=True)).pid)", ")"
-    )
+    code = re.sub(r"print\(serve.start.*", "serve.foreground(made)", START)
     process = subprocess.Popen(
         [sys.executable, "-c", code, settings.model, str(engine)],
         stdout=subprocess.PIPE,
@@ -411,3 +412,132 @@ def test_foreground_becomes_the_server(settings, engine):
     finally:
         process.terminate()
         process.communicate(timeout=patient(10))
+
+
+OLD = {  # as the release before wrote it: `record` is the server, `name` the model
+    "record": "tested",
+    "name": "Qwen3-8B",
+    "url": "http://127.0.0.1:30000",
+    "model": "/models/Qwen3-8B",
+    "log": "/dev/null",
+    "line": ["python", "-m", "sglang.launch_server"],
+    "started": 1.0,
+}
+
+
+def test_a_server_of_the_release_before_is_known_and_stopped(private_home):
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True
+    )
+    try:
+        old = {**OLD, "pid": process.pid, "born": birth(process.pid)}
+        write_atomic(serve.SERVERS.file("tested"), json.dumps(old))
+        server = serve.find("tested")
+        assert (server.name, server.model_name, server.container) == ("tested", "Qwen3-8B", "")
+        assert serve.running() == [server]
+        assert serve.status("tested") == {
+            "state": "starting",
+            "url": "http://127.0.0.1:30000",
+            "pid": process.pid,
+            "model": "Qwen3-8B",
+            "log": "/dev/null",
+        }
+        assert serve.stop("tested") is True and process.wait() == -signal.SIGTERM
+        assert not serve.SERVERS.file("tested").exists()
+    finally:
+        process.kill()
+        process.wait()
+
+
+IMAGE_PYTHON = "/home/a/stacks/cann-9.0-image/env/bin/python"
+
+
+@pytest.mark.parametrize(
+    "facts, removed",
+    [
+        ({**OLD, "line": [IMAGE_PYTHON]}, "its own"),  # an older one named no container
+        ({**OLD, "line": ["/home/a/stacks/cann-9.0/env/bin/python"]}, None),
+        ({"name": "tested", "model_name": "m", "container": "named"}, "named"),
+        ({"name": "tested", "model_name": "m", "line": [IMAGE_PYTHON]}, None),  # only a path
+    ],
+)
+def test_a_container_is_removed_by_its_name(private_home, monkeypatch, facts, removed):
+    gone = []
+    monkeypatch.setattr(serve, "remove_container", gone.append)
+    rest = {name: OLD[name] for name in ("url", "model", "log", "line", "started")}
+    document = {**rest, "pid": 1, "born": "another-boot 1", **facts}
+    write_atomic(serve.SERVERS.file("tested"), json.dumps(document))
+    assert serve.stop("tested") is False
+    own = container_name("tested") if removed == "its own" else removed
+    assert gone == ([own] if own else [])
+
+
+def test_a_draft_model_has_to_be_whole_too(settings, engine, monkeypatch, private_home):
+    asked = []
+
+    class Missing(Exception):
+        pass
+
+    def verify(folder, depth):
+        asked.append(str(folder))
+        if "Eagle3" in str(folder):
+            raise Missing
+        return types.SimpleNamespace(or_problem=lambda: None)
+
+    monkeypatch.setattr(serve, "verify", verify)
+    npu = Engine(CPU.machine, stacks()["cann-9.0"])
+    guessing = replace(settings, preset="w8a8-eagle3")
+    with pytest.raises(Missing):
+        serve.start(launch(guessing, npu, python=engine))
+    assert len(asked) == 2 and not list(private_home.glob("servers/*.json"))
+
+
+def test_a_server_works_in_our_folder_whoever_starts_it(settings, engine, private_home):
+    server = start(settings, engine)
+    assert Path(f"/proc/{server.pid}/cwd").resolve() == private_home.resolve()
+
+
+def test_an_open_address_without_a_key_gets_one_made(settings, engine, private_home):
+    server = start(replace(settings, host="0.0.0.0"), engine)
+    assert server.url.startswith("http://127.0.0.1:") and "--config" in server.line
+    assert start(replace(settings, host="0.0.0.0"), engine) == server  # with the same key
+    assert serve.stop(server)
+
+
+def test_the_handle_of_one_that_ended_is_not_kept(settings, engine):
+    for _ in range(3):
+        serve.stop(start(settings, engine))
+    start(settings, engine)
+    assert len(processes._HANDLES) == 1
+
+
+@pytest.fixture
+def docker(tmp_path, private_home, monkeypatch):
+    "The stand-in for docker in PATH; gives the folder of its state."
+    program, state = tmp_path / "bin" / "docker", tmp_path / "docker"
+    (state / "images").mkdir(parents=True)
+    program.parent.mkdir()
+    fake = FAKE.with_name("fake_docker.py")
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {fake} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("FAKE_DOCKER", str(state))
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    yield state
+    for name in serve.SERVERS.names():
+        serve.stop(name, grace=0)
+
+
+def test_a_container_is_given_the_draft_model_too(docker, settings):
+    "Run with a stand-in for docker; nothing here was run on an NPU."
+    machine = read_machine(replace(machines.A2, docker=True, canns=(), nnal="").host())
+    image = Engine(machine, stacks()["cann-9.0-image"])
+    (docker / "images" / image.stack.images["A2"].replace("/", "_")).touch()
+    write_atomic(image.python, interpreter_text(machine, image.stack), 0o755)
+    made = launch(replace(settings, preset="w8a8-eagle3"), image)
+    made.draft.mkdir(parents=True)  # the stand-in looks whether a path of the line was given
+    server = serve.start(made)
+    given = json.loads((docker / "last.json").read_text())["given"]
+    read_only = {each for each in given["--volume"] if each.endswith(":ro")}
+    assert {f"{folder}:{folder}:ro" for folder in made.folders} < read_only
+    assert server.container == container_name("tested") == given["--name"][0]
+    assert serve.stop(server) and not list(docker.glob("containers/*"))

@@ -3,59 +3,13 @@
 import io
 import json
 import os
-import pty
-import select
 import signal
 import subprocess
-import sys
-import time
 
 import pytest
 from fake_engine import said_later
 from patience import patient
-
-COMMAND = [sys.executable, "-c", "from qwen_npu_tut.faces.cli import main; main()", "chat"]
-
-
-class Terminal:
-    "A command in a terminal of its own."
-
-    def __init__(self, url: str, *words: str, **more: str):
-        self.ours, theirs = pty.openpty()
-        self.process = subprocess.Popen(
-            [*COMMAND, *words],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            env={**os.environ, "QWEN_NPU_URL": url, "TERM": "xterm", **more},
-            start_new_session=True,
-            preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
-        )
-        os.close(theirs)
-        self.seen = ""
-
-    def type(self, text: str):
-        os.write(self.ours, text.encode())
-
-    def expect(self, text: str, seconds: float = 20):
-        "Wait until this is on the screen, after what was waited for before; gives what came until then."
-        deadline = time.monotonic() + patient(seconds)
-        while text not in self.seen:
-            assert time.monotonic() < deadline, (
-                f"{text!r} did not come; the screen has: {self.seen!r}"
-            )
-            if select.select([self.ours], [], [], 0.1)[0]:
-                try:
-                    self.seen += os.read(self.ours, 65536).decode(errors="replace")
-                except OSError:
-                    assert text in self.seen, self.seen
-        before, _, self.seen = self.seen.partition(text)
-        return before
-
-    def close(self):
-        self.process.kill()
-        self.process.wait()
-        os.close(self.ours)
+from pseudo_terminal import COMMAND, Terminal
 
 
 @pytest.fixture
@@ -217,21 +171,6 @@ def test_nobody_there_is_said_in_words(words):
 
 def test_a_long_pipe(serving):
     assert chat(serving(reply="read").url, data="好".encode() * 350_000) == (0, "read\n", "")
-
-
-@pytest.mark.server
-def test_the_real_engine_in_a_terminal(live_server, terminal):
-    from qwen_npu_tut.server.launch import key_of
-
-    talk = terminal(live_server.url, "--think", QWEN_NPU_API_KEY=key_of(live_server.record) or "")
-    talk.expect("> ")
-    talk.type("你好！\n")
-    talk.expect("tokens, the first after")
-    talk.type("怎么停止服务？\n")
-    assert "\x1b[2m" in talk.expect("tokens, the first after")
-    talk.expect("> ")
-    talk.type("\x04")
-    assert talk.process.wait(patient(10)) == 0
 
 
 def test_a_terminal_that_is_none_shows_no_colours():

@@ -6,21 +6,21 @@ import os
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
 from qwen_npu_tut import walk
-from qwen_npu_tut.engine import cpu as plugin
-from qwen_npu_tut.download import model_folder
-from qwen_npu_tut.install import engine_python, site_packages
-from qwen_npu_tut.model.folder import proved, verify
-from qwen_npu_tut.server.processes import birth
-from qwen_npu_tut.serve import Server
 from qwen_npu_tut.base.events import Problem
-from qwen_npu_tut.base.settings import TEACHING_MODEL
 from qwen_npu_tut.base.files import write_atomic
+from qwen_npu_tut.base.settings import TEACHING_MODEL
+from qwen_npu_tut.engine.cpu import FOR_THE_ENGINE
+from qwen_npu_tut.engine.plan import FileDone, Step
 from qwen_npu_tut.engine.stacks import stacks
+from qwen_npu_tut.model.folder import model_folder, verify
 from qwen_npu_tut.rehearsal.tutor import MADE_OF, SHAPE, data_folder, made_of
+from qwen_npu_tut.serve import Server
+from qwen_npu_tut.server.processes import birth
 
 # On an NPU other heads are left to vllm, which no stack installs:
 # sglang 0.5.3rc0 and 0.5.6.post2, srt/layers/rotary_embedding.py.
@@ -36,7 +36,8 @@ def test_the_shape_is_one_that_the_stack_takes(name):
 def test_the_shape_fits_the_kernels_and_two_devices():
     heads, groups = SHAPE["num_attention_heads"], SHAPE["num_key_value_heads"]
     assert groups < heads and heads % groups == 0  # grouped, as Qwen3-8B's are
-    # sgl-kernel-npu norm/split_qkv_rmsnorm_rope.py@240ec377 asserts it of a head; groups of five work there (Qwen3-14B)
+    # sgl-kernel-npu norm/split_qkv_rmsnorm_rope.py@240ec377 asserts it of a head; groups of five
+    # work there (Qwen3-14B)
     assert SHAPE["head_dim"] & (SHAPE["head_dim"] - 1) == 0
     assert not any(count % 2 for count in (heads, groups, SHAPE["intermediate_size"]))  # --tp 2
 
@@ -50,7 +51,7 @@ def test_the_weights_stay_small():
 ENGINE = """#!{python}
 import json, sys
 sys.path.insert(0, {site!r})
-from qwen_npu_tut import tutor
+from qwen_npu_tut.rehearsal import tutor
 
 def write_shards(folder, tensors):
     width, content = tutor.SHAPE["head_dim"], bytes.fromhex(tutor.made_of())
@@ -62,36 +63,48 @@ def write_shards(folder, tensors):
     (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + numbers)
 
 tutor.write_shards, tutor.expanded = write_shards, lambda: None
-tutor.write_tokenizer = lambda folder: tutor.write_json(folder / "tokenizer.json", dict(of=tutor.made_of()))
+tutor.write_tokenizer = lambda folder: tutor.write_json(
+    folder / "tokenizer.json", dict(of=tutor.made_of()))
 sys.exit(tutor.main(sys.argv[3:]))
 """
 
 
-def of_old(files: dict[str, bytes]) -> dict[str, bytes]:
-    "What is laid into the engine, as an earlier version of the package had it: other heads."
-    module = files["qwen_npu_tut/rehearsal/tutor.py"]
-    old = module.replace(b"head_dim=%d" % SHAPE["head_dim"], b"head_dim=32")
-    assert old != module
-    return files | {"qwen_npu_tut/rehearsal/tutor.py": old}
+def lay_older(site: Path) -> str:
+    "Lay the package into an engine as an earlier version had it, with other heads; its MADE_OF."
+    package = Path(walk.__file__).parent
+    for file in (file for pattern in FOR_THE_ENGINE for file in package.glob(pattern)):
+        laid = site / "qwen_npu_tut" / file.relative_to(package)
+        laid.parent.mkdir(parents=True, exist_ok=True)
+        laid.write_bytes(file.read_bytes())
+    module = site / "qwen_npu_tut/rehearsal/tutor.py"
+    old = module.read_bytes().replace(b"head_dim=%d" % SHAPE["head_dim"], b"head_dim=32")
+    assert old != module.read_bytes()
+    module.write_bytes(old)
+    name = hashlib.sha256(old).hexdigest()
+    (site / "qwen_npu_tut/teaching" / MADE_OF).write_text(name)
+    return name
+
+
+def laid(engine) -> Step:
+    "The plugin's step where it is done."
+    module = engine.site / "qwen_npu_tut/rehearsal/tutor.py"
+    return Step("plugin", "It lies there.", ("true",), FileDone(module))
 
 
 @pytest.fixture
 def choice(private_home, monkeypatch):
     "A home as an earlier version left it: its plugin in the engine, its model built and fetched."
     choice = walk.choose(stack="cpu", model=TEACHING_MODEL)
-    python, site = engine_python("cpu"), site_packages(choice.stack, choice.machine)
+    python, site = choice.engine.python, choice.engine.site
     python.parent.mkdir(parents=True)
     python.write_text(ENGINE.format(python=sys.executable, site=str(site)))
     python.chmod(0o755)
-    files = of_old(plugin.plugin_files())
-    data = [files[f"qwen_npu_tut/teaching/{path.name}"] for path in sorted(data_folder().iterdir())]
-    old = hashlib.sha256(b"".join([*data, files["qwen_npu_tut/rehearsal/tutor.py"]])).hexdigest()
+    old = lay_older(site)
     with monkeypatch.context() as earlier:
-        earlier.setattr(plugin, "plugin_files", lambda: files)
+        earlier.setattr(walk, "plugin_step", laid)
         earlier.setattr(walk, "made_of", lambda: old)
-        plugin.lay_plugin(site)
         folder = walk.fetch(choice)
-    assert folder == model_folder(TEACHING_MODEL) and proved(folder)
+    assert folder == model_folder(TEACHING_MODEL) and verify(folder, "times")
     assert shape_of(folder)["head_dim"] == 32 and (folder / MADE_OF).read_text() == old
     return choice
 
@@ -106,7 +119,7 @@ def hashes_of(folder) -> dict[str, str]:
 
 def test_an_older_model_is_replaced_as_a_whole(choice, private_home):
     folder = walk.fetch(choice)
-    assert proved(folder) and verify(folder)
+    assert verify(folder, "times") and verify(folder)
     assert shape_of(folder)["head_dim"] == SHAPE["head_dim"]
     assert (folder / MADE_OF).read_text() == made_of()
     assert hashes_of(folder) == hashes_of(private_home / "hub" / "teaching-qwen3")
@@ -121,7 +134,7 @@ def test_an_interrupted_replacement_is_no_model(choice):
     folder, replaced = model_folder(TEACHING_MODEL), []
 
     def interrupt(event):
-        if getattr(event, "kind", "") == "replacing":
+        if event.kind == "replacing":
             replaced.append(event.name)
         if len(replaced) > 2:
             raise KeyboardInterrupt
@@ -129,8 +142,9 @@ def test_an_interrupted_replacement_is_no_model(choice):
     with pytest.raises(KeyboardInterrupt):
         walk.fetch(choice, interrupt)
     assert shape_of(folder)["head_dim"] == SHAPE["head_dim"]
-    assert not proved(folder) and not verify(folder)
-    assert proved(walk.fetch(choice)) and (folder / MADE_OF).read_text() == made_of()
+    assert not verify(folder, "times") and not verify(folder)
+    assert verify(walk.fetch(choice), "times")
+    assert (folder / MADE_OF).read_text() == made_of()
 
 
 def test_download_names_a_server_that_serves_the_older_one(choice, run, private_home):
