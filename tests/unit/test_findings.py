@@ -8,7 +8,9 @@ import ast
 import itertools
 import re
 import string
+from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,7 @@ LOOK_UP = {("events", "problem"): ["name"], ("check", "judged"): ["row", "id"]}
 BESIDE = "-in-container"  # `judged` takes the row of this ending where there is one
 
 
-@dataclass
+@dataclass(eq=False)
 class Module:
     "What a file of the package defines, and where its names come from."
 
@@ -55,8 +57,9 @@ MODULES = [
 ]
 
 
-def inner(function: ast.FunctionDef, kind: type) -> list:
-    return [node for node in ast.walk(function) if isinstance(node, kind)]
+@cache
+def inner(tree: ast.AST, kind: type) -> list:
+    return [node for node in ast.walk(tree) if isinstance(node, kind)]
 
 
 def parameters(function: ast.FunctionDef) -> list[str]:
@@ -160,37 +163,35 @@ def pairs(target: ast.expr, value: ast.expr) -> list[tuple[ast.expr, ast.expr]]:
     return [(target, value)]
 
 
-@dataclass
+@cache
+def assigned(tree: ast.AST) -> dict[str, list[ast.expr]]:
+    "What is assigned to each name within a tree, or what the name runs through."
+    found = defaultdict(list)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            parts = [pair for target in node.targets for pair in pairs(target, node.value)]
+        elif isinstance(node, ast.AnnAssign | ast.NamedExpr):
+            parts = [(node.target, node.value)] if node.value else []
+        elif isinstance(node, ast.For | ast.comprehension):
+            parts = [(node.target, node.iter)]
+        else:
+            continue
+        for target, value in parts:
+            for name in names_in(target):
+                found[name].append(value)
+    return dict(found)
+
+
+@dataclass(frozen=True)
 class Scope:
     "A function and its module: where a name's values are looked up."
 
     module: Module
-    function: ast.AST
+    function: ast.FunctionDef
 
     def values(self, name: str) -> list[ast.expr]:
-        "What is assigned to a name, or what it runs through, in the function, else in the module."
-        for tree in (self.function, self.module.tree):
-            found = []
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Assign):
-                    found += [
-                        value
-                        for target in node.targets
-                        for each, value in pairs(target, node.value)
-                        if name in names_in(each)
-                    ]
-                    continue
-                if isinstance(node, ast.AnnAssign | ast.NamedExpr):
-                    target, value = node.target, node.value
-                elif isinstance(node, ast.For | ast.comprehension):
-                    target, value = node.target, node.iter
-                else:
-                    continue
-                if name in names_in(target):
-                    found.append(value)
-            if found:
-                return [each for each in found if each is not None]
-        return []
+        "What a name may stand for: in the function, else in the module."
+        return assigned(self.function).get(name) or assigned(self.module.tree).get(name, [])
 
     def texts(self, node: ast.expr, seen: frozenset = frozenset()) -> set[str]:
         "The texts that an expression can be; ANY for what cannot be seen in one."
