@@ -1,4 +1,6 @@
-"The whole contract before the CPU engine, with a key, and before a second, different server: transformers' own. Run by `make prove`."
+"""The whole contract before the CPU engine, with a key, and before a second, different server.
+
+That is transformers' own. Run by `make prove`."""
 
 import os
 import subprocess
