@@ -20,7 +20,7 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
-from ..base.events import Problem, problem, sized
+from ..base.events import Problem, problem, sized, unheard
 from ..base.files import write_new
 from ..base.settings import gathered, home, read_settings, shown
 
@@ -217,13 +217,12 @@ def plan(stack: StackOption = None, format: FormatOption = "table", wheels: Whee
          deepep: DeepEPOption = False):
     "The steps for this machine; touches nothing."
     from qwen_npu_tut import walk
-    from qwen_npu_tut.engine.advisories import also_known, holes
-    from qwen_npu_tut.engine.plan import script_text
+    from qwen_npu_tut.engine import advisories, plan as plans
     choice = walk.choose(stack=stack)
-    lacking, known = walk.host_lacks(choice), holes(choice.stack)
+    lacking, known = walk.host_lacks(choice), advisories.holes(choice.stack)
     steps = walk.planned(choice, wheels, deepep, ask=format == "sh")
     title = f"The engine of the stack {choice.stack.name}: {choice.stack.title}"
-    if format == "sh": return print(script_text(steps, title, known), end="")
+    if format == "sh": return print(plans.script_text(steps, title, known), end="")
     if format == "json":
         by_you = [{"name": each.id, "reason": each.what, "fix": each.fix, "command": [],
                    "done": False} for each in lacking]
@@ -233,7 +232,7 @@ def plan(stack: StackOption = None, format: FormatOption = "table", wheels: Whee
     for each in lacking: row("by you", each.id, f"{each.what} {each.fix}")
     for step in steps: row("to do" if step.done.gap() else "done", step.name, step.reason)
     for each in known: row("known", each.id, f"{each.what} {each.fix}")
-    if rest := also_known(choice.stack, known): typer.echo(rest)
+    if rest := advisories.also_known(choice.stack, known): typer.echo(rest)
 
 # %% ../../nbs/faces/cli.ipynb #8b04a7e7
 @app.command()
@@ -411,9 +410,8 @@ def check(deep: DeepOption = False, machine: RecordOption = None, stack: StackOp
           json_: JsonOption = False):
     "Is this machine ready, and for which stack? Exit code 1 where something blocks."
     from qwen_npu_tut import walk
-    from qwen_npu_tut.host.record import read_record
-    from qwen_npu_tut.host.system import Host
-    host = read_record(machine) if machine else Host()
+    from qwen_npu_tut.host import record, system
+    host = record.read_record(machine) if machine else system.Host()
     if machine: deep = bool(host.commands.get("torch_npu"))
     choice = walk.choose(host, stack=stack)
     report = walk.report_on(choice, deep, machine is None, host)
@@ -431,12 +429,11 @@ def report(out: OutOption = None, deep: DeepOption = False, stack: StackOption =
     """This machine as one record to attach to a question: names, numbers, addresses and keys
     removed."""
     from qwen_npu_tut import walk
-    from qwen_npu_tut.host.record import Recorder, read_record, record_text
-    from qwen_npu_tut.host.system import Host
-    recorder, there = Recorder(Host()), out is not None and out.exists()
-    if there: read_record(out)  # only another record is written over
+    from qwen_npu_tut.host import record, system
+    recorder, there = record.Recorder(system.Host()), out is not None and out.exists()
+    if there: record.read_record(out)  # only another record is written over
     walk.report_on(walk.choose(recorder, stack=stack), deep, host=recorder)
-    text = record_text(recorder)
+    text = record.record_text(recorder)
     if out is None: return print(text, end="")
     write_new(out, text, over=there, mode=0o600)
     typer.echo(f"Written to {shown(out)}. Read it before you send it; it is judged anywhere "
@@ -464,7 +461,6 @@ def diagnose(file: LogArgument, stack: LogStackOption = None, json_: JsonOption 
 def contract(url: UrlArgument, model: NameOption = None, json_: JsonOption = False):
     """What Qwen3 on SGLang should do, asked of any address. Exit code 1 where something fails. A
     key comes from QWEN_NPU_API_KEY."""
-    from qwen_npu_tut.base.events import unheard
     from qwen_npu_tut.call import Endpoint
     from qwen_npu_tut.contract import QUESTIONS, contract as asked
     def tell(answer):
@@ -491,10 +487,9 @@ def stack_list(json_: JsonOption = False):
 def stack_show(name: str, json_: JsonOption = False):
     """One version set: each version, how it was proved, who says so, who says otherwise, and what
     is known against it."""
-    from qwen_npu_tut.engine.advisories import advisories
-    from qwen_npu_tut.engine.stacks import stacks
-    found = stacks()[name]
-    known = advisories(found)
+    from qwen_npu_tut.engine import advisories, stacks
+    found = stacks.stacks()[name]
+    known = advisories.advisories(found)
     if json_: return print_json(asdict(found) | {"advisories": [asdict(each) for each in known]})
     typer.echo(f"{found.title}\n{found.proved}")
     for package, pin in found.pins.items():
@@ -510,9 +505,8 @@ def stack_show(name: str, json_: JsonOption = False):
 def stack_verify(name: str, json_: JsonOption = False):
     """Resolve a set's pins for Linux aarch64 and x86_64, without installing. Exit code 1 where one
     cannot be had."""
-    from qwen_npu_tut.engine.resolve import verify_stack
-    from qwen_npu_tut.engine.stacks import stacks
-    found = verify_stack(stacks()[name])
+    from qwen_npu_tut.engine import resolve, stacks
+    found = resolve.verify_stack(stacks.stacks()[name])
     rows = [f"{each.architecture:8} {each.package:15} {each.version:20} {each.verdict:18} "
             f"{each.why[:200]}" for each in found]
     _show(json_, [asdict(each) for each in found], "\n".join(rows))
