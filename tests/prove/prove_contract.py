@@ -1,6 +1,6 @@
-"""The whole contract before the CPU engine, with a key, and before transformers' own server.
+"""The whole contract before the CPU engine, with a key, and before a second, different server.
 
-Run by `make prove`."""
+That is transformers' own. Run by `make prove`."""
 
 import os
 import subprocess
