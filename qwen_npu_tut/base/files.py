@@ -103,5 +103,6 @@ def locked(
 
 # %% ../../nbs/base/files.ipynb #f0000021
 def program(name: str) -> Path:
-    "The file of a program that another interpreter runs."
-    return Path(str(files("qwen_npu_tut"))) / "programs" / f"{name}.py"
+    "The file of a program that another interpreter runs; Python's where no other kind is named."
+    file = name if "." in name else f"{name}.py"
+    return Path(str(files("qwen_npu_tut"))) / "programs" / file

@@ -105,9 +105,22 @@ def test_lines_fit_the_page(module):
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_program_in_a_string(module):
     "What another interpreter runs is a file with a name, so that it is read, linted and tested."
-    found = [
-        node.lineno
-        for node in ast.walk(ast.parse(module.read_text(encoding="utf8")))
-        if isinstance(node, ast.Constant) and node.value == "-c"
-    ]
+    tree = ast.parse(module.read_text(encoding="utf8"))
+    texts = {
+        target.id
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name) and isinstance(node.value.value, str)
+    }
+    found = []
+    for node in ast.walk(tree):
+        words = getattr(node, "elts", None) or getattr(node, "args", None)
+        for flag, program in zip(words or [], (words or [])[1:]) if isinstance(words, list) else []:
+            if not (isinstance(flag, ast.Constant) and flag.value == "-c"):
+                continue
+            if isinstance(program, ast.Constant | ast.JoinedStr) or (
+                isinstance(program, ast.Name) and program.id in texts
+            ):
+                found.append(flag.lineno)
     assert not found, f"a program behind -c in lines {found}"
