@@ -21,7 +21,7 @@ from .base.events import Event, Listener, Problem, problem, sized, unheard
 from .base.files import locked
 from .base.settings import shown
 from .model.folder import (
-    INDEX, Entry, Flaw, Proof, Receipt, Tally, absent, begun, dated, hashes, keep, model_folder,
+    INDEX, Entry, Proof, Receipt, Tally, absent, begun, dated, hashes, keep, model_folder,
     prove, read_receipt, receipt_file, safe, verify, weight_map)
 from .model.hubs import (
     LocalFolder, chosen_hub, direct, hub_for, hub_problem, passing, without_password, wrong_bytes)
@@ -65,8 +65,7 @@ def _prepare(folder: Path, entries: list[Entry]):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder): pass
     except OSError as error:
-        place = shown(folder)
-        raise problem("model-folder-not-writable", folder=place, why=error.strerror) from None
+        raise problem("model-not-writable", folder=shown(folder), why=error.strerror) from None
     for file in (folder / entry.path for entry in entries):
         above = (parent for parent in file.parents if folder in parent.parents)
         for each in (*file.parent.glob(f"{escape(file.name)}*"), *above):
@@ -85,12 +84,7 @@ def _sweep(folder: Path, entries: Iterable[Entry]):
             if re.fullmatch(r"\.incomplete|\.parallel_tmp|_\d+_\d+", rest): each.unlink()
 
 # %% ../nbs/04_download.ipynb #881f27a2
-def _unproved(
-    folder: Path,
-    entries: list[Entry],
-    seen: dict[str, Entry],  # compared already, with their times; what is right is added
-    tell: Listener,
-) -> tuple[list[Entry], list[Entry]]:
+def _unproved(folder: Path, entries: list, seen: dict, tell: Listener) -> tuple[list, list]:
     "The entries that are not here, after what is here and wrong was removed; and the removed ones."
     here = dated(folder, entries)
     present = [entry for entry in here if entry.mtime_ns and seen.get(entry.path) != entry]
@@ -108,8 +102,7 @@ def _unproved(
 # %% ../nbs/04_download.ipynb #m0d00023
 def _begin(receipt: Receipt, entries: list[Entry]):
     "From here on the folder is on its way."
-    folder = Path(receipt.folder)
-    before = read_receipt(folder)
+    folder, before = Path(receipt.folder), read_receipt(Path(receipt.folder))
     old = before.files if before and before.model == receipt.model else ()
     for was, now in zip(old, dated(folder, old)):
         if was == now and was.path not in {entry.path for entry in entries}:
@@ -118,8 +111,7 @@ def _begin(receipt: Receipt, entries: list[Entry]):
 
 # %% ../nbs/04_download.ipynb #4ff70cd8
 def _can_be_whole(folder: Path, entries: list[Entry], model: str):
-    bad: list[Flaw] = []
-    names = {entry.path for entry in entries}
+    bad, names = [], {entry.path for entry in entries}
     places = weight_map(folder, bad) if INDEX in names else None
     shards = None if places is None else set(places.values())
     if bad: raise problem("hubs-index-unusable", file=bad[0].file, why=bad[0].why)
@@ -127,13 +119,7 @@ def _can_be_whole(folder: Path, entries: list[Entry], model: str):
         raise problem("listing-lacks-files", model=model, files=", ".join(lacking))
 
 # %% ../nbs/04_download.ipynb #34bf578f
-def _round(
-    hub,
-    receipt: Receipt,                     # names no files yet
-    seen: dict[str, Entry],               # see `_unproved`
-    wrong: dict[Entry, list[Problem]],    # how often a file came with other bytes than listed
-    tell: Listener,
-) -> tuple[Receipt, dict[str, BaseException]]:
+def _round(hub, receipt: Receipt, seen: dict, wrong: dict, tell: Listener) -> tuple[Receipt, dict]:
     "One look at the hub and one go at what is not here; gives what it lists, and what went wrong."
     commit, rows = hub.listing(receipt.model, receipt.revision)
     entries, folder = trusted(rows, receipt.model), Path(receipt.folder)
@@ -141,12 +127,12 @@ def _round(
         if len(wrong[entry]) > 2: raise wrong[entry][-1]
     _prepare(folder, entries)
 
-    def bring(wanted: list[Entry], tell: Listener) -> dict[str, BaseException]:
+    def bring(wanted: list[Entry], moving: Listener) -> dict[str, BaseException]:
         lacking, _ = _unproved(folder, wanted, seen, tell)
         if not lacking: return {}
         _begin(receipt, entries)
         total, to_come = (sum(entry.size for entry in each) for each in (wanted, lacking))
-        tally = Tally(hub.work, total, tell, total - to_come)
+        tally = Tally(hub.work, total, moving, total - to_come)
         return hub.fetch(replace(receipt, commit=commit), lacking, seen, tally)
 
     small = [entry for entry in entries if entry.path in ("config.json", INDEX)]
@@ -247,12 +233,10 @@ def _fetched(model: str, folder: Path, hub, source, revision, tell: Listener) ->
     return proof
 
 # %% ../nbs/04_download.ipynb #2ee69427
-def repair(
-    folder: Path | str,
-    hub: str | None = None,  # another hub than the one that the receipt names
-    tell: Listener = unheard,
-) -> Proof:
-    "Fetch again what is bad or missing, from where the receipt says. `Problem` where it does not."
+def repair(folder: Path | str, hub: str | None = None, tell: Listener = unheard) -> Proof:
+    """Fetch again what is bad or missing, from where the receipt says or from the named hub.
+
+    `Problem` where neither says where."""
     folder = Path(os.path.expanduser(folder)).absolute()
     if proof := verify(folder, tell=tell): return proof
     receipt = begun(folder)

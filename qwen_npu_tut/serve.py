@@ -23,8 +23,8 @@ from .base.events import Event, Listener, problem, unheard
 from .base.files import Store, locked
 from .base.settings import home, shown
 from .model.folder import read_receipt, verify
-from .server.launch import (
-    Launch, container_name, flags_of, hand_over_key, key_file, key_of, remove_container, with_key)
+from .server.launch import Launch, container_name, flags_of, hand_over_key, key_file
+from .server.launch import key_of, remove_container, with_key
 from .server.processes import birth, end_session, free_port, spawn
 
 # %% ../nbs/05_serve.ipynb #8b634b0d
@@ -218,8 +218,9 @@ def _begin(launch: Launch) -> Server:
     hand_over_key(settings)
     if log.is_file(): log.replace(log.with_suffix(".previous.log"))
     pid, born = spawn(launch.line, log, launch.environment, home())
+    container = launch.environment.get("QWEN_NPU_CONTAINER", "")
     server = Server(settings.server, settings.model_name, launch.url, pid, born, str(launch.folder),
-                    str(log), launch.line, time.time(), launch.container)
+                    str(log), launch.line, time.time(), container)
     try: SERVERS.write(server.name, server)
     except BaseException:  # without its document nobody would find it again
         end_session(pid, born, grace=0)

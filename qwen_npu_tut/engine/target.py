@@ -141,6 +141,7 @@ def cann_environment(stack: Stack) -> dict[str, str]:
 
     `Problem` where CANN is not there."""
     if stack.image: return dict(os.environ)
+    if stack.page_line: raise problem("stack-is-a-record", stack=stack.name, why=stack.refused)
     scripts = [Path(root) / "set_env.sh" for root in stack.cann_roots]
     toolkit = next((script for script in scripts if script.is_file()), None)
     if toolkit is None:

@@ -16,10 +16,11 @@ import sys
 import threading
 import time
 import typer
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
-from ..base.events import Problem, problem, sized
+from ..base.events import Problem, problem, sized, unheard
 from ..base.files import write_new
 from ..base.settings import gathered, home, read_settings, shown
 
@@ -40,6 +41,12 @@ def _show(as_json: bool, document: object, text: str) -> None:
     "One document for programs, or a text for people."
     print_json(document) if as_json else typer.echo(text)
 
+def _screen(silent: bool = False):
+    "A screen, and the listener that shows on it what happens."
+    from qwen_npu_tut.faces.terminal import Screen, reporter
+    screen = Screen(silent)
+    return screen, reporter(screen)
+
 # %% ../../nbs/faces/cli.ipynb #c1a00001
 def main() -> None:
     "The entry point of `qwen-npu`: 0 it holds, 1 it does not, 2 wrong usage, 130 Ctrl-C."
@@ -59,7 +66,7 @@ def main() -> None:
     except BrokenPipeError: os._exit(1)  # whoever read us has gone; there is nobody to tell
     except OSError as error:
         if error.errno != errno.ENOSPC: raise
-        os.write(2, f"{problem('disk-full')}\n".encode())
+        os.write(2, f"{problem('output-cut-off')}\n".encode())
         os._exit(1)
     sys.exit(code)
 
@@ -120,11 +127,10 @@ UrlArgument = Annotated[
 NameOption = _option(Text, "--model", "A name from its model list; the first if not given.")
 
 # %% ../../nbs/faces/cli.ipynb #0db8cdc7
-def _engine(screen, choice, yes: bool) -> None:
+def _engine(screen, tell, choice, yes: bool) -> None:
     "Stages 1 to 3: a machine that is fit, a plan of known size, an engine that is whole."
     from qwen_npu_tut import check as checking, walk
     from qwen_npu_tut.engine.plan import open_steps, run_plan
-    from qwen_npu_tut.faces.terminal import reporter
     machine, stack = choice.machine, choice.stack
     with screen.stage(1, 6, "check") as told:
         checking.check(machine, stack).refuse()
@@ -139,7 +145,7 @@ def _engine(screen, choice, yes: bool) -> None:
         for sentence in needed.beside: screen.say(f"{'':15} {sentence}")
     if stack.needs_npu and (left or needed.disk or needed.beside): _ask(steps, needed, yes)
     with screen.stage(3, 6, "install") as told:
-        run_plan(steps, os.environ, reporter(screen), stack.needs_npu)
+        run_plan(steps, os.environ, tell, stack.needs_npu)
         told.append(f"engine whole: {len(steps)} steps read back")
 
 # %% ../../nbs/faces/cli.ipynb #2bf0f35e
@@ -174,19 +180,18 @@ def up(stack: StackOption = None, model: ModelOption = None, port: PortOption = 
     """check, plan, install, download, serve, and one reply. Safe to repeat; an interrupted one
     goes on."""
     from qwen_npu_tut import call, serve, walk
-    from qwen_npu_tut.faces.terminal import Screen, reporter
-    screen, choice = Screen(), walk.choose(stack=stack, model=model, port=port)
+    (screen, tell), choice = _screen(), walk.choose(stack=stack, model=model, port=port)
     screen.say(f"qwen-npu up: stack {choice.stack.name}, model {choice.settings.model}, "
                f"everything below {shown(home())}")
-    _engine(screen, choice, yes)
+    _engine(screen, tell, choice, yes)
     with screen.stage(4, 6, "download") as told:
-        told.append(f"model whole: {shown(walk.fetch(choice, reporter(screen)))}")
-    # OpenAI's client takes a second to import; the engine takes longer.
-    threading.Thread(target=__import__, args=["openai.resources.chat"], daemon=True).start()
+        told.append(f"model whole: {shown(walk.fetch(choice, tell))}")
+    client = "openai.resources.chat"  # its import takes a second; the engine takes longer
+    threading.Thread(target=__import__, args=[client], daemon=True).start()
     base = walk.serving_base(choice.stack)
     for sentence in walk.before_serving(choice, base): screen.say(f"{'':15} {sentence}")
     with screen.stage(5, 6, "serve") as told:
-        server = serve.start(walk.serving(choice, base), reporter(screen))
+        server = serve.start(walk.serving(choice, base), tell)
         told.append(f"process {server.pid} answers as {server.model_name}")
     with screen.stage(6, 6, "chat") as told:
         service = call.endpoint_of(server)
@@ -212,13 +217,12 @@ def plan(stack: StackOption = None, format: FormatOption = "table", wheels: Whee
          deepep: DeepEPOption = False):
     "The steps for this machine; touches nothing."
     from qwen_npu_tut import walk
-    from qwen_npu_tut.engine.advisories import also_known, holes
-    from qwen_npu_tut.engine.plan import script_text
+    from qwen_npu_tut.engine import advisories, plan as plans
     choice = walk.choose(stack=stack)
-    lacking, known = walk.host_lacks(choice), holes(choice.stack)
+    lacking, known = walk.host_lacks(choice), advisories.holes(choice.stack)
     steps = walk.planned(choice, wheels, deepep, ask=format == "sh")
     title = f"The engine of the stack {choice.stack.name}: {choice.stack.title}"
-    if format == "sh": return print(script_text(steps, title, known), end="")
+    if format == "sh": return print(plans.script_text(steps, title, known), end="")
     if format == "json":
         by_you = [{"name": each.id, "reason": each.what, "fix": each.fix, "command": [],
                    "done": False} for each in lacking]
@@ -228,7 +232,7 @@ def plan(stack: StackOption = None, format: FormatOption = "table", wheels: Whee
     for each in lacking: row("by you", each.id, f"{each.what} {each.fix}")
     for step in steps: row("to do" if step.done.gap() else "done", step.name, step.reason)
     for each in known: row("known", each.id, f"{each.what} {each.fix}")
-    if rest := also_known(choice.stack, known): typer.echo(rest)
+    if rest := advisories.also_known(choice.stack, known): typer.echo(rest)
 
 # %% ../../nbs/faces/cli.ipynb #8b04a7e7
 @app.command()
@@ -237,14 +241,13 @@ def install(stack: StackOption = None, wheels: WheelsOption = None, deepep: Deep
     "Carry out the plan: what is done is skipped, an interrupted run goes on."
     from qwen_npu_tut import check as checking, kernels, walk
     from qwen_npu_tut.engine.plan import open_steps, run_plan
-    from qwen_npu_tut.faces.terminal import Screen, reporter
-    screen, choice = Screen(), walk.choose(stack=stack)
+    (screen, tell), choice = _screen(), walk.choose(stack=stack)
     if as_written: steps, rest = kernels.as_written(choice.engine)
     else: steps, rest = walk.planned(choice, wheels, deepep), None
     needed = walk.sizes(choice, open_steps(steps))
     checking.check(choice.machine, choice.stack, needed.disk).refuse()
     with screen.stage(1, 1, "install") as told:
-        run_plan(steps, os.environ, reporter(screen), choice.stack.needs_npu)
+        run_plan(steps, os.environ, tell, choice.stack.needs_npu)
         told.append(f"{len(steps)} steps read back, in {shown(choice.engine.folder)}")
     if rest: raise rest
 
@@ -273,12 +276,11 @@ def download(model: str, to: ToOption = None, hub: HubOption = None, source: Sou
              revision: RevisionOption = None, json_: JsonOption = False):
     "Fetch a model and prove it whole; resumes."
     from qwen_npu_tut import walk
-    from qwen_npu_tut.faces.terminal import Screen, reporter
     from qwen_npu_tut.model.folder import verify as verified
     from qwen_npu_tut.serve import outdated
-    screen, choice = Screen(silent=json_), walk.choose(model=model)
+    (screen, tell), choice = _screen(silent=json_), walk.choose(model=model)
     with screen.stage(1, 1, "download") as told:
-        folder = walk.fetch(choice, reporter(screen), to, hub, source, revision)
+        folder = walk.fetch(choice, tell, to, hub, source, revision)
         told.append(f"model whole: {shown(folder)}")
     for server in outdated(folder):
         screen.say(f"The server {server.name!r} still serves the model that lay there before: "
@@ -291,12 +293,11 @@ def verify(folder: Path, quick: QuickOption = False, mend: RepairOption = False,
            json_: JsonOption = False):
     "Prove a model's folder again: every size and hash. Exit code 1 where it is not whole."
     from qwen_npu_tut.download import repair
-    from qwen_npu_tut.faces.terminal import Screen, reporter
     from qwen_npu_tut.model.folder import verify as verified
-    screen = Screen(silent=json_ or not sys.stdout.isatty())
+    screen, tell = _screen(silent=json_ or not sys.stdout.isatty())
     with screen.stage(1, 1, "verify"):
-        if mend: proof = repair(folder, tell=reporter(screen))
-        else: proof = verified(folder, "quick" if quick else "bytes", reporter(screen))
+        if mend: proof = repair(folder, tell=tell)
+        else: proof = verified(folder, "quick" if quick else "bytes", tell)
     _show(json_, asdict(proof), str(proof))
     raise typer.Exit(0 if proof.whole else 1)
 
@@ -309,10 +310,9 @@ def serve(stack: StackOption = None, model: ModelOption = None, port: PortOption
     """Start the service, or find it running. The engine and the model have to be there:
     `qwen-npu up` brings them."""
     from qwen_npu_tut import serve as serving, walk
-    from qwen_npu_tut.faces.terminal import Screen, reporter
     from qwen_npu_tut.server import handover
     given = dict(stack=stack, model=model, port=port, host=host, tensor_parallel=tp, preset=preset)
-    screen, choice = Screen(silent=json_), walk.choose(**given)
+    (screen, tell), choice = _screen(silent=json_), walk.choose(**given)
     if print_:
         made = walk.serving(choice, refuse=False)
         found = handover.described(made, gathered(**given), choice.stack)
@@ -322,7 +322,7 @@ def serve(stack: StackOption = None, model: ModelOption = None, port: PortOption
     launch = walk.serving(choice, base)
     if foreground: return serving.foreground(launch)
     with screen.stage(1, 1, "serve") as told:
-        server = serving.start(launch, reporter(screen))
+        server = serving.start(launch, tell)
         told.append(f"{server.model_name} at {server.url}, process {server.pid}")
     if json_: print_json(serving.status(server.name))
 
@@ -410,9 +410,8 @@ def check(deep: DeepOption = False, machine: RecordOption = None, stack: StackOp
           json_: JsonOption = False):
     "Is this machine ready, and for which stack? Exit code 1 where something blocks."
     from qwen_npu_tut import walk
-    from qwen_npu_tut.host.record import read_record
-    from qwen_npu_tut.host.system import Host
-    host = read_record(machine) if machine else Host()
+    from qwen_npu_tut.host import record, system
+    host = record.read_record(machine) if machine else system.Host()
     if machine: deep = bool(host.commands.get("torch_npu"))
     choice = walk.choose(host, stack=stack)
     report = walk.report_on(choice, deep, machine is None, host)
@@ -430,12 +429,11 @@ def report(out: OutOption = None, deep: DeepOption = False, stack: StackOption =
     """This machine as one record to attach to a question: names, numbers, addresses and keys
     removed."""
     from qwen_npu_tut import walk
-    from qwen_npu_tut.host.record import Recorder, read_record, record_text
-    from qwen_npu_tut.host.system import Host
-    recorder, there = Recorder(Host()), out is not None and out.exists()
-    if there: read_record(out)  # only another record is written over
+    from qwen_npu_tut.host import record, system
+    recorder, there = record.Recorder(system.Host()), out is not None and out.exists()
+    if there: record.read_record(out)  # only another record is written over
     walk.report_on(walk.choose(recorder, stack=stack), deep, host=recorder)
-    text = record_text(recorder)
+    text = record.record_text(recorder)
     if out is None: return print(text, end="")
     write_new(out, text, over=there, mode=0o600)
     typer.echo(f"Written to {shown(out)}. Read it before you send it; it is judged anywhere "
@@ -463,7 +461,6 @@ def diagnose(file: LogArgument, stack: LogStackOption = None, json_: JsonOption 
 def contract(url: UrlArgument, model: NameOption = None, json_: JsonOption = False):
     """What Qwen3 on SGLang should do, asked of any address. Exit code 1 where something fails. A
     key comes from QWEN_NPU_API_KEY."""
-    from qwen_npu_tut.base.events import unheard
     from qwen_npu_tut.call import Endpoint
     from qwen_npu_tut.contract import QUESTIONS, contract as asked
     def tell(answer):
@@ -471,9 +468,8 @@ def contract(url: UrlArgument, model: NameOption = None, json_: JsonOption = Fal
         typer.echo(f"{place:2} {answer.id:28} {answer.result:12} {answer.evidence}")
     service = Endpoint(url, read_settings().api_key, model, retries=0)
     answers = asked(service, unheard if json_ else tell)
-    counts = {each: sum(answer.result == each for answer in answers)
-              for each in ("pass", "fail", "unsupported")}
-    said = ", ".join(f"{name} {count}" for name, count in counts.items())
+    counts = Counter(each.result for each in answers)
+    said = ", ".join(f"{name} {counts[name]}" for name in ("pass", "fail", "unsupported"))
     _show(json_, {"checks": [asdict(each) for each in answers]}, said)
     raise typer.Exit(1 if counts["fail"] else 0)
 
@@ -482,8 +478,8 @@ def contract(url: UrlArgument, model: NameOption = None, json_: JsonOption = Fal
 def stack_list(json_: JsonOption = False):
     "Every version set, and how far it was proved."
     from qwen_npu_tut.engine.stacks import stacks
-    rows = [{"name": each.name, "title": each.title, "proved": each.proved}
-            for each in stacks().values()]
+    told = ("name", "title", "proved")
+    rows = [{name: getattr(each, name) for name in told} for each in stacks().values()]
     said = [f"{each['name']:9} {each['title']}\n{'':9} {each['proved']}" for each in rows]
     _show(json_, rows, "\n".join(said))
 
@@ -491,10 +487,9 @@ def stack_list(json_: JsonOption = False):
 def stack_show(name: str, json_: JsonOption = False):
     """One version set: each version, how it was proved, who says so, who says otherwise, and what
     is known against it."""
-    from qwen_npu_tut.engine.advisories import advisories
-    from qwen_npu_tut.engine.stacks import stacks
-    found = stacks()[name]
-    known = advisories(found)
+    from qwen_npu_tut.engine import advisories, stacks
+    found = stacks.stacks()[name]
+    known = advisories.advisories(found)
     if json_: return print_json(asdict(found) | {"advisories": [asdict(each) for each in known]})
     typer.echo(f"{found.title}\n{found.proved}")
     for package, pin in found.pins.items():
@@ -510,9 +505,8 @@ def stack_show(name: str, json_: JsonOption = False):
 def stack_verify(name: str, json_: JsonOption = False):
     """Resolve a set's pins for Linux aarch64 and x86_64, without installing. Exit code 1 where one
     cannot be had."""
-    from qwen_npu_tut.engine.resolve import verify_stack
-    from qwen_npu_tut.engine.stacks import stacks
-    found = verify_stack(stacks()[name])
+    from qwen_npu_tut.engine import resolve, stacks
+    found = resolve.verify_stack(stacks.stacks()[name])
     rows = [f"{each.architecture:8} {each.package:15} {each.version:20} {each.verdict:18} "
             f"{each.why[:200]}" for each in found]
     _show(json_, [asdict(each) for each in found], "\n".join(rows))

@@ -14,11 +14,10 @@ import re
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache, partial
-from io import BufferedWriter
 from pathlib import Path
 from urllib.parse import urlsplit
 from ..base.events import Listener, Problem, problem
@@ -26,7 +25,6 @@ from ..base.settings import home
 from .folder import Entry, Receipt, Tally, dated, listed, verify
 
 # %% ../../nbs/model/hubs.ipynb #39767c2b
-# asked in this order where nobody names one
 HUBS = ("https://www.modelscope.cn", "https://hf-mirror.com", "https://huggingface.co")
 _NAMED = ("MODELSCOPE_ENDPOINT", "MODELSCOPE_DOMAIN", "HF_ENDPOINT")  # the clients' variables
 
@@ -38,8 +36,7 @@ def _answers(url: str, seconds: float = 3.0) -> bytes | None:
     except (OSError, ValueError): return None
 
 def chosen_hub(hub: str | None, hubs: Sequence[str] = HUBS) -> str:
-    """The address of the named hub; else of the one that the clients' variables name; else of the
-    first that answers within three seconds."""
+    "The named hub's address; else what the clients' variables name; else the first that answers."
     named = hub or next(filter(None, map(os.environ.get, _NAMED)), "")
     if not named: return next((each for each in hubs if _answers(each) is not None), hubs[0])
     if not hub and "://" not in named: named = f"https://{named}"
@@ -148,27 +145,32 @@ def _answer(hub, receipt: Receipt, path: str, start: int):
         yield answer
 
 # %% ../../nbs/model/hubs.ipynb #089e3f60
-def _complete(data: BufferedWriter, entry: Entry, answer_from: Callable, moved: Callable):
-    """Ask for the rest of a file, of which `data` holds the beginning.
+def _move(hub, receipt: Receipt, entry: Entry, tally: Tally, stop: threading.Event):
+    """One file of Hugging Face's, or the rest of it where half is here.
 
     Where the line breaks it asks again, as long as the last answer brought something."""
-    def restart():
-        moved(-data.tell())
-        data.truncate(data.seek(0))
-    moved(data.tell())
-    if data.tell() > entry.size: restart()
-    while (before := data.tell()) < entry.size:
-        try:
-            with answer_from(before) as answer:
-                if before and answer.status_code != 206: restart()  # the hub does not resume
-                for block in answer.iter_bytes():
-                    data.write(block)
-                    moved(len(block))
-            wrong = f"file should be of size {entry.size} but has size {data.tell()} "
-            if data.tell() != entry.size: raise OSError(f"Consistency check failed: {wrong}")
-        except Exception as error:
-            if _status(error) == 416: restart()  # the hub's file ends before that byte
-            if data.tell() <= before or wrong_bytes(error) or not passing(error): raise
+    half = Path(receipt.folder, f"{entry.path}.incomplete")
+    half.parent.mkdir(parents=True, exist_ok=True)
+    with half.open("ab") as data:
+        def restart():
+            tally.moved(entry.path, -data.tell())
+            data.truncate(data.seek(0))
+        tally.moved(entry.path, data.tell())
+        if data.tell() > entry.size: restart()
+        while (before := data.tell()) < entry.size:
+            try:
+                with _answer(hub, receipt, entry.path, before) as answer:
+                    if before and answer.status_code != 206: restart()  # the hub does not resume
+                    for block in answer.iter_bytes():
+                        if stop.is_set(): raise InterruptedError("stopped")
+                        data.write(block)
+                        tally.moved(entry.path, len(block))
+                wrong = f"file should be of size {entry.size} but has size {data.tell()} "
+                if data.tell() != entry.size: raise OSError(f"Consistency check failed: {wrong}")
+            except Exception as error:
+                if _status(error) == 416: restart()  # the hub's file ends before that byte
+                if data.tell() <= before or wrong_bytes(error) or not passing(error): raise
+    half.replace(Path(receipt.folder, entry.path))
 
 # %% ../../nbs/model/hubs.ipynb #903ec829
 class HuggingFace:
@@ -189,17 +191,9 @@ class HuggingFace:
                            for row, sha256 in zip(found.siblings, hashes)]
 
     def fetch(self, receipt: Receipt, entries: list[Entry], seen: dict, tally: Tally) -> dict:
-        folder, stop, failures = Path(receipt.folder), threading.Event(), {}
+        stop, failures = threading.Event(), {}
         def one(entry: Entry):
-            def moved(count: int):
-                if stop.is_set(): raise InterruptedError("stopped")
-                tally.moved(entry.path, count)
-            half = Path(f"{folder / entry.path}.incomplete")
-            try:
-                half.parent.mkdir(parents=True, exist_ok=True)
-                with half.open("ab") as data:
-                    _complete(data, entry, partial(_answer, self, receipt, entry.path), moved)
-                half.replace(folder / entry.path)
+            try: _move(self, receipt, entry, tally, stop)
             except Exception as error: failures[entry.path] = error
         with ThreadPoolExecutor(4) as pool:
             try: list(pool.map(one, entries))
@@ -236,44 +230,40 @@ def _status(error: BaseException) -> int | None:
     return getattr(error, "status_code", None) or getattr(answer, "status_code", None)
 
 def wrong_bytes(error: BaseException) -> int:
-    """How often in a row other bytes came than the hub lists, or another number of them.
-
-    Kinds are told by name, so that asking imports no client."""
-    kind = type(error).__name__
+    "How often in a row other bytes came than the hub lists, or another number of them."
+    kind = type(error).__name__  # by name, so that asking imports no client
     if kind == "FileIntegrityError": return 3  # ModelScope's engine has tried that often
     size = kind == "FileSizeMismatchError" or "Consistency check failed" in str(error)
     return int(size or _status(error) == 416)
 
 # %% ../../nbs/model/hubs.ipynb #927d1a46
-_FINAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+_REFUSALS = {401: "hub-refuses", 403: "hub-refuses", 404: "hub-does-not-know"}
 _NETWORK = ("requests", "urllib3", "httpx", "httpcore", "modelscope")
 
-def passing(error: BaseException) -> bool:
-    """Whether trying again can help: networks and busy hubs recover; a refusal, a full disk and a
-    page that is no listing do not."""
-    if wrong_bytes(error): return True
-    if status := _status(error): return status in (408, 425, 429) or status >= 500
-    if isinstance(error, ValueError) or getattr(error, "errno", None) in _FINAL: return False
-    package = type(error).__module__.split(".")[0]
-    return isinstance(error, ConnectionError | TimeoutError) or package.startswith(_NETWORK)
+def _kind(error: BaseException) -> str:
+    "Which row of findings.toml a client's exception is."
+    number = getattr(error, "errno", None)
+    if wrong_bytes(error):
+        empty = re.search("got e3b0c442|(announced|returned) 0 |has size 0 ", str(error))
+        return "hub-sent-nothing" if empty else "hub-sent-other-bytes"
+    if status := _status(error): return _REFUSALS.get(status, "hub-answers-status")
+    if number in (errno.ENOSPC, errno.EDQUOT): return "disk-full"
+    if isinstance(error, ValueError): return "not-a-listing"
+    network = isinstance(error, ConnectionError | TimeoutError)
+    if network or type(error).__module__.startswith(_NETWORK): return "hub-not-reached"
+    return "model-file-not-written" if isinstance(error, OSError) else "hub-client-failed"
 
-# %% ../../nbs/model/hubs.ipynb #ac27f059
+def passing(error: BaseException) -> bool:
+    "Whether trying again can help. A refusal, a full disk and a page that is no listing stay."
+    kind, status = _kind(error), _status(error) or 0
+    if kind == "hub-answers-status": return status in (408, 425, 429) or status >= 500
+    return kind in ("hub-sent-nothing", "hub-sent-other-bytes", "hub-not-reached")
+
 def hub_problem(error: BaseException, what: str, hub: str) -> Problem:
     "A client's exception, as a sentence about a model or a file of it, and what to do."
-    text, status = str(error), _status(error)
-    row = "hub-client-failed"
-    if wrong_bytes(error):
-        empty = re.search("got e3b0c442|(announced|returned) 0 |has size 0 ", text)
-        row = "hub-sent-nothing" if empty else "hub-sent-other-bytes"
-    elif status in (401, 403): row = "hub-refuses"
-    elif status == 404: row = "hub-does-not-know"
-    elif status: row = "hub-answers-status"
-    elif getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT): row = "disk-full"
-    elif isinstance(error, ValueError): row = "not-a-listing"
-    elif passing(error): row = "hub-not-reached"
-    elif isinstance(error, OSError): row = "model-file-not-written"
-    said = without_password(repr(error) if row == "hub-client-failed" else text)
-    return problem(row, what=what, hub=hub, status=status, error=said)
+    said = {"status": _status(error), "kind": type(error).__name__}
+    said["error"] = without_password(str(error))
+    return problem(_kind(error), what=what, hub=hub, **said)
 
 # %% ../../nbs/model/hubs.ipynb #0db56b7e
 _KNOWN = {"modelscope.cn": ModelScope, "modelscope.ai": ModelScope,

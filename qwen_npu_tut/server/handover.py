@@ -9,6 +9,7 @@ __all__ = ['OPTIONS', 'IN_COMPOSE', 'LISTED', 'served_stack', 'described', 'as_t
 import json
 import os
 import shlex
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib.resources import files
@@ -17,9 +18,8 @@ from ..base.settings import Settings, home
 from ..engine.advisories import advisories
 from ..engine.image import container_line
 from ..engine.stacks import Stack, stacks
-from qwen_npu_tut.server.launch import (
-    Launch, avoids, beside_page, flag_pairs, flags_of, hand_over_key, key_sentences, refuse_unsafe,
-    why_key, with_key)
+from .launch import Launch, avoids, beside_page, flag_pairs, flags_of, why_key
+from .launch import hand_over_key, key_sentences, refuse_unsafe, with_key
 
 # %% ../../nbs/server/handover.ipynb #472ebfd7
 def served_stack(named: Stack) -> Stack:
@@ -131,9 +131,8 @@ def compose_file(launch: Launch) -> str:
     if machine.series not in stack.images:
         raise problem("no-card-for-image", stack=stack.name, series=" and ".join(stack.images))
     _need_port(launch.settings)
-    run: dict[str, list[str]] = {}
-    for flag, value in flag_pairs(container_line(machine, stack)):
-        run.setdefault(flag, []).append(value)
+    run = defaultdict(list)
+    for flag, value in flag_pairs(container_line(machine, stack)): run[flag].append(value)
     for flag in run.keys() - {*IN_COMPOSE, *LISTED}: raise problem("not-in-compose", option=flag)
     # a key file of its own: a running server's is not touched, and `stop` leaves this one
     made = with_key(launch).changed({}, "python3", server=f"{launch.settings.server}-compose")
@@ -149,7 +148,7 @@ def _as_compose(image: str, made: Launch, run: Mapping[str, list[str]]) -> str:
         **{key: True if value == "set" else value for key, value in options.items()},
         "restart": "unless-stopped", "devices": [f"{node}:{node}" for node in run["--device"]],
         "volumes": [*run["--volume"], *(f"{folder}:{folder}:ro" for folder in read)],
-        "environment": {name: made.environment[name] for name in made.environment
+        "environment": {name: value for name, value in made.environment.items()
                         if name in run["--env"]},
         "healthcheck": {"test": ["CMD", "curl", "-sf", f"{made.url}/health"], "interval": "30s",
                         "timeout": "10s", "start_period": "15m"}}

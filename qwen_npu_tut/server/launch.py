@@ -200,11 +200,6 @@ class Launch:
         return [self.folder, *([self.draft] if self.draft else [])]
 
     @property
-    def container(self) -> str:
-        "Its container's name, where the engine is an image."
-        return container_name(self.settings.server) if self.engine.stack.image else ""
-
-    @property
     def url(self) -> str:
         "Where this machine reaches it, without /v1."
         host = self.settings.host

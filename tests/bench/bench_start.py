@@ -1,6 +1,9 @@
-"""How long the command and the package take to start, against a bare Python: python tests/bench/bench_start.py
+"""How long the command and the package take to start, against a bare Python.
 
-Goals: the import at most 4 times, `qwen-npu --help` at most 15 times `python -c pass`. Run in turn, so that a busy moment hits all three.
+    python tests/bench/bench_start.py
+
+Goals: the import at most 4 times, `qwen-npu --help` at most 15 times `python -c pass`. Run in turn,
+so that a busy moment hits all three.
 """
 
 import statistics

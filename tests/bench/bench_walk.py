@@ -1,9 +1,10 @@
-"""Warm `qwen-npu up` to its first answer against the raw `sglang.launch_server` to its first answer, in one run.
+"""Warm `qwen-npu up` to its first answer against the raw `sglang.launch_server`, in one run.
 
     python tests/bench/bench_walk.py [--rounds 3]
 
-Both start the same engine with the same model, flags and environment; the raw one is asked with a bare HTTP request every 50 ms until it
-answers. Prints medians, their difference and their ratio, and the engine's resident memory. The walk has to be installed: `make up`."""
+Both start the same engine with the same model, flags and environment; the raw one is asked with a
+bare HTTP request every 50 ms until it answers. Prints medians, their difference and their ratio,
+and the engine's resident memory. The walk has to be installed: `make up`."""
 
 import argparse
 import json
@@ -13,15 +14,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
-from qwen_npu_tut.install import engine_python
+from qwen_npu_tut.serve import find
 from qwen_npu_tut.server.processes import free_port
-from qwen_npu_tut.serve import find, launch_environment, launch_line
-from qwen_npu_tut.walk import choose, fetch
+from qwen_npu_tut.walk import choose, fetch, serving
 
 COMMAND = str(Path(sys.executable).with_name("qwen-npu"))
 OWN = {
@@ -59,15 +58,14 @@ def ask_until_answered(port: int) -> None:
 
 def raw_seconds() -> float:
     "The launch line of the stack, started by hand, to its first answer."
-    choice = choose()
     port = free_port("127.0.0.1", 0)
-    line = launch_line(
-        replace(choice.settings, port=port), fetch(choice), choice.stack, engine_python("cpu")
-    )
+    choice = choose(port=port)
+    fetch(choice)
+    launch = serving(choice)
     began = time.monotonic()
     server = subprocess.Popen(
-        line,
-        env=launch_environment(choice.stack),
+        launch.line,
+        env=launch.environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -103,15 +101,14 @@ def main() -> None:
     walk_seconds()  # one round that is not counted fills the disk cache for both
     pairs = [(raw_seconds(), *walk_seconds()) for _ in range(rounds)]
     raw, walk, resident = (statistics.median(each) for each in zip(*pairs))
-    print(
-        f"raw launch_server to its first answer: {raw:.1f} s   (rounds: {', '.join(f'{pair[0]:.1f}' for pair in pairs)})"
-    )
-    print(
-        f"qwen-npu up, warm, to its end:         {walk:.1f} s   (rounds: {', '.join(f'{pair[1]:.1f}' for pair in pairs)})"
-    )
-    print(
-        f"difference {walk - raw:+.1f} s (goal: at most 1 s), ratio {walk / raw:.2f}; the engine's resident memory: {resident:.1f} GB (goal: below 4.5)"
-    )
+    def row(name: str, seconds: float, place: int) -> str:
+        rounds = ", ".join(f"{pair[place]:.1f}" for pair in pairs)
+        return f"{name:38} {seconds:.1f} s   (rounds: {rounds})"
+
+    print(row("raw launch_server to its first answer:", raw, 0))
+    print(row("qwen-npu up, warm, to its end:", walk, 1))
+    print(f"difference {walk - raw:+.1f} s (goal: at most 1 s), ratio {walk / raw:.2f}")
+    print(f"the engine's resident memory: {resident:.1f} GB (goal: below 4.5)")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"The real engine behind the running service: what its list of packages has to be able to do, beside what chapter 06 shows."
+"The real engine behind the running service: what its list of packages must do, beside chapter 06."
 
 import json
 import os
@@ -13,19 +13,13 @@ import pytest
 from patience import patient
 
 from qwen_npu_tut.call import chat_body, endpoint_of
-from qwen_npu_tut.install import engine_python
+from qwen_npu_tut.engine.stacks import stacks
+from qwen_npu_tut.engine.target import Engine
+from qwen_npu_tut.host.machine import read_machine
+from qwen_npu_tut.host.system import Host
 
 ROOT = Path(__file__).resolve().parents[2]
-# What each process of a server does before it loads a model, on a processor that calls itself ARM's.
-START_ON_ARM = """
-import platform
-platform.machine = lambda: "aarch64"
-from sglang.srt.plugins import load_plugins
-import sglang.srt.distributed.bootstrap as bootstrap
-load_plugins()
-bootstrap._init_cpu_threads_env(local_omp_cpuid="0,1")
-print("started")
-"""
+START_ON_ARM = ROOT / "tests/support/start_on_arm.py"
 
 pytestmark = pytest.mark.server
 
@@ -38,7 +32,7 @@ def ask(live_server):
     def send(text, **more):
         return openai_client.chat.completions.create(
             **chat_body(
-                live_server.name,
+                live_server.model_name,
                 [{"role": "user", "content": text}],
                 think=False,
                 **{"temperature": 0, **more},
@@ -154,8 +148,8 @@ def test_health_and_metrics(ask):
 
 
 def test_it_starts_where_the_processor_is_an_arm():
-    "SGLang 0.5.23 calls kernels there that PyPI has not: the AttributeError that lib/cpu_platform tells of."
-    python = engine_python("cpu")
+    "SGLang 0.5.23 calls kernels there that PyPI has not: see rehearsal/cpu_platform."
+    python = Engine(read_machine(Host()), stacks()["cpu"]).python
     if not python.exists():
         pytest.skip("the engine is not installed")
     here = {
@@ -164,7 +158,7 @@ def test_it_starts_where_the_processor_is_an_arm():
         "PYTHONPATH": str(ROOT),
     }  # this checkout's module
     done = subprocess.run(
-        [python, "-W", "ignore", "-c", START_ON_ARM],
+        [python, "-W", "ignore", START_ON_ARM],
         env={**os.environ, **here},
         cwd=ROOT.anchor,
         capture_output=True,

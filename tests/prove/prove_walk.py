@@ -1,6 +1,7 @@
-"""The whole walk into an empty home, killed again and again until it ends: about 15 minutes on 2 cores.
+"""The whole walk into an empty home, killed until it ends: some 15 minutes on 2 cores.
 
-Run by `make prove`. It installs a second engine beside the user's, in a folder of its own, which it deletes."""
+Run by `make prove`. It installs a second engine beside the user's, in a folder of its own, which
+it deletes."""
 
 import json
 import os
@@ -35,7 +36,9 @@ def walk_home(tmp_path_factory):
 
 
 def in_session(leader: int) -> list[int]:
-    "The living processes of a server: they share the launcher's session. One that has ended and was not yet fetched by its parent does not count."
+    """The living processes of a server: they share the launcher's session.
+
+    One that has ended and was not yet fetched by its parent does not count."""
     found = []
     for process in psutil.process_iter():
         try:

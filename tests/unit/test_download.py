@@ -1,5 +1,6 @@
 "Downloads by the real clients from the hub on loopback, with faults; slow ones: prove_download."
 
+import hashlib
 import json
 import os
 import signal
@@ -864,6 +865,96 @@ def test_repair_from_a_folder(original, tmp_path):
     folder = download(MODEL, source=original).folder
     os.truncate(folder / SECOND, 5)
     assert repair(folder) and same(folder, original)
+
+
+@pytest.fixture
+def newer(original, tmp_path):
+    "What the model is by now: in one file, without an index."
+    folder = tmp_path / "newer"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes((original / FIRST).read_bytes())
+    (folder / "config.json").write_text('{"architectures": ["Newer"]}')
+    (folder / "tokenizer.json").write_bytes((original / "tokenizer.json").read_bytes())
+    return folder
+
+
+@pytest.mark.parametrize("way", ["modelscope", "huggingface", "folder"])
+def test_a_newer_model_replaces_an_older_one_as_a_whole(original, newer, way):
+    folder = download(MODEL, source=original).folder
+    (folder / "notes").write_text("mine")
+    if way == "folder":
+        assert download(MODEL, source=newer, fresh=True)
+    else:
+        with Hub(newer, MODEL, speaks=way) as hub:
+            assert download(MODEL, hub=hub.url, fresh=True)
+    assert contents(folder) == contents(newer) | {"notes": b"mine"} and proved(folder)
+    assert [entry.path for entry in read_receipt(folder).files] == sorted(contents(newer))
+
+
+def test_what_somebody_changed_is_not_taken_away(original, newer):
+    folder = download(MODEL, source=original).folder
+    (folder / SECOND).write_bytes(b"a file of somebody's own")
+    assert download(MODEL, source=newer, fresh=True) and not (folder / FIRST).exists()
+    assert (folder / SECOND).read_bytes() == b"a file of somebody's own"
+
+
+def test_an_interrupted_replacement_is_no_model(original, tmp_path):
+    "Some files are new and some are old then: nothing serves that, and the next call ends it."
+    folder, replaced = download(MODEL, source=original).folder, []
+    for name in ("config.json", FIRST, SECOND):
+        (original / name).write_bytes((original / name).read_bytes()[:-1] + b" ")
+    (original / "config.json").write_text('{"architectures": ["Newer"]}')
+
+    def interrupt(event):
+        if event.kind == "replacing":
+            replaced.append(event.name)
+        if len(replaced) > 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        download(MODEL, source=original, fresh=True, tell=interrupt)
+    assert (folder / "config.json").read_text() == '{"architectures": ["Newer"]}'
+    assert not proved(folder) and not verify(folder) and not verify(folder, "quick")
+    assert download(MODEL, source=original) and same(folder, original) and proved(folder)
+
+
+def test_a_copy_is_told_like_a_download(original):
+    events = []
+    proof = download(MODEL, source=original, tell=events.append)
+    copied = [event.done for event in events if event.kind == "copying"]
+    assert copied == sorted(copied) and copied[-1] == proof.bytes
+    assert {event.kind for event in events} == {"checking", "copying"}
+
+
+def test_a_receipt_of_an_earlier_version_is_read_as_it_is(original, house):
+    "Place and form of a receipt do not change."
+    folder = small_model(house / "models" / "owner--Small-0.6B")
+    rows = [
+        {
+            "path": file.name,
+            "size": file.stat().st_size,
+            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+            "mtime_ns": file.stat().st_mtime_ns,
+        }
+        for file in sorted(folder.iterdir())
+    ]
+    document = {"model": MODEL, "folder": str(folder), "source": "http://hub", "revision": "master"}
+    place = house / "models" / "records" / "owner--Small-0.6B.json"
+    place.parent.mkdir()
+    place.write_text(json.dumps(document | {"files": rows, "commit": ""}, indent=1))
+    assert proved(folder) and read_receipt(folder).source == "http://hub"
+    assert download(MODEL, hub="http://127.0.0.1:9")
+    assert verify(folder) and list(json.loads(place.read_text())) == [*document, "files", "commit"]
+
+
+def test_a_hub_whose_file_is_shorter_than_it_lists(original, monkeypatch):
+    "It refuses to go on behind the end (416), and that is no reason to ask for ever."
+    hurry(monkeypatch)
+    longer = row(Size=(original / SECOND).stat().st_size + 9)
+    with Hub(original, MODEL, Says(longer), "huggingface") as hub:
+        assert fails(hub, f"{SECOND} of {MODEL} arrived several times")
+    with Hub(original, MODEL, speaks="huggingface") as hub:
+        whole(hub)
 
 
 def test_shapes_that_are_not_the_configs(original):

@@ -13,6 +13,7 @@ import types
 from dataclasses import replace
 from pathlib import Path
 
+import machines
 import pytest
 from patience import patient
 
@@ -20,6 +21,7 @@ from qwen_npu_tut import serve
 from qwen_npu_tut.base.events import Problem
 from qwen_npu_tut.base.files import write_atomic
 from qwen_npu_tut.base.settings import Settings
+from qwen_npu_tut.engine.image import interpreter_text
 from qwen_npu_tut.engine.stacks import stacks
 from qwen_npu_tut.engine.target import Engine
 from qwen_npu_tut.host.machine import read_machine
@@ -42,8 +44,8 @@ def engine(tmp_path, private_home):
     )
     file.chmod(0o755)
     yield file
-    for record in (private_home / "servers").glob("*.json"):
-        serve.stop(record.stem, grace=0)
+    for name in serve.SERVERS.names():
+        serve.stop(name, grace=0)
 
 
 @pytest.fixture
@@ -301,8 +303,8 @@ def test_deaf_server_is_ended_by_force(settings, engine):
 
 
 @pytest.mark.parametrize("born", ["another-boot 1", ""], ids=["another boot", "no birth"])
-def test_record_of_another_process(settings, engine, born):
-    "The number in the record is a living process, but not ours: it must survive."
+def test_document_of_another_process(settings, engine, born):
+    "The number that was written down is a living process, but not ours: it must survive."
     bystander = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True
     )
@@ -331,7 +333,7 @@ def test_record_of_another_process(settings, engine, born):
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", '{"pid": 1}', '{"pid": "x", "line": 3}', "\x00\xff"]
 )
-def test_damaged_record(settings, engine, text):
+def test_damaged_document(settings, engine, text):
     write_atomic(serve.SERVERS.file("tested"), text)
     assert (
         serve.status("tested")["state"] == "stopped"
@@ -507,3 +509,35 @@ def test_the_handle_of_one_that_ended_is_not_kept(settings, engine):
         serve.stop(start(settings, engine))
     start(settings, engine)
     assert len(processes._HANDLES) == 1
+
+
+@pytest.fixture
+def docker(tmp_path, private_home, monkeypatch):
+    "The stand-in for docker in PATH; gives the folder of its state."
+    program, state = tmp_path / "bin" / "docker", tmp_path / "docker"
+    (state / "images").mkdir(parents=True)
+    program.parent.mkdir()
+    fake = FAKE.with_name("fake_docker.py")
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {fake} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("FAKE_DOCKER", str(state))
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    yield state
+    for name in serve.SERVERS.names():
+        serve.stop(name, grace=0)
+
+
+def test_a_container_is_given_the_draft_model_too(docker, settings):
+    "Run with a stand-in for docker; nothing here was run on an NPU."
+    machine = read_machine(replace(machines.A2, docker=True, canns=(), nnal="").host())
+    image = Engine(machine, stacks()["cann-9.0-image"])
+    (docker / "images" / image.stack.images["A2"].replace("/", "_")).touch()
+    write_atomic(image.python, interpreter_text(machine, image.stack), 0o755)
+    made = launch(replace(settings, preset="w8a8-eagle3"), image)
+    made.draft.mkdir(parents=True)  # the stand-in looks whether a path of the line was given
+    server = serve.start(made)
+    given = json.loads((docker / "last.json").read_text())["given"]
+    read_only = {each for each in given["--volume"] if each.endswith(":ro")}
+    assert {f"{folder}:{folder}:ro" for folder in made.folders} < read_only
+    assert server.container == container_name("tested") == given["--name"][0]
+    assert serve.stop(server) and not list(docker.glob("containers/*"))
