@@ -47,9 +47,7 @@ class Choice:
         return Engine(self.machine, self.stack)
 
 def choose(host: Host | None = None, /, **given) -> Choice:
-    """Read a machine, this one or a recorded one, and settings; None counts as not given.
-
-    The stack is the named or the fitting one, the model the named, the preset's or the stack's."""
+    "Read the machine, this one or a recorded one, and the settings; None counts as not given."
     machine, named = read_machine(host or Host()), read_settings(**given)
     stack = stacks()[named.stack] if named.stack else fitting_stack(machine)
     preset = preset_of(named.preset, stack)

@@ -104,6 +104,8 @@ class Machine:
 
     driver = property(lambda self: (
         self.software.driver and self.software.driver.version or self.smi.driver or ""))
+    firmware = property(lambda self: self.software.firmware.version if self.software.firmware else (
+        next((each.firmware_version for each in self.smi.boards), "") or ""))
     cann = property(lambda self: self.software.canns[0].version if self.software.canns else "")
     soc = property(lambda self: self.smi.chip and self.smi.chip.soc_name or "")
     series = property(lambda self: _series(self))

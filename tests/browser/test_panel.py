@@ -1,4 +1,6 @@
-"The panel in a real JupyterLab, clicked through by a real browser: from check to a streamed reply, and what goes wrong on the way."
+"""The panel in a real JupyterLab, clicked through by a real browser.
+
+From check to a streamed reply, and what goes wrong on the way."""
 
 import json
 import os
@@ -16,6 +18,14 @@ from patience import patient
 
 pytestmark = [pytest.mark.browser, pytest.mark.server]
 HALF = {"width": 700, "height": 1000}
+RESTART = """async () => {
+    const session = window.jupyterapp.shell.currentWidget.sessionContext.session
+    await session.kernel.restart()
+}"""
+# How many controls are cut off at the right.
+CUT_OFF = """() => [...document.querySelectorAll('.jp-OutputArea :is(button, textarea)')]
+    .filter(each => each.offsetParent)
+    .filter(each => each.getBoundingClientRect().right > window.innerWidth).length"""
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +97,7 @@ class Shown:
 
     def restart(self):
         "A new kernel, and the cells once more."
-        self.page.evaluate(
-            "async () => { await window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart() }"
-        )
+        self.page.evaluate(RESTART)
         self.run()
 
     def tab(self, name: str):
@@ -191,12 +199,7 @@ def test_from_check_to_a_streamed_reply(opened, screenshots, panel_home):
     panel.page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
     panel.page.wait_for_timeout(500)
     panel.page.screenshot(path=screenshots / "panel-chat-zh-half.png")
-    assert (
-        panel.page.evaluate(
-            "() => [...document.querySelectorAll('.jp-OutputArea button, .jp-OutputArea textarea')].filter(each => each.offsetParent && each.getBoundingClientRect().right > window.innerWidth).length"
-        )
-        == 0
-    )
+    assert panel.page.evaluate(CUT_OFF) == 0
     panel.go("1 检查")
     panel.page.wait_for_timeout(500)
     panel.page.screenshot(path=screenshots / "panel-check-zh-half.png")

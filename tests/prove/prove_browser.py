@@ -1,4 +1,6 @@
-"Every chapter, and the panel, several times in a real JupyterLab: what passes once may be luck. `QWEN_NPU_ROUNDS` says how often (3)."
+"""Every chapter, and the panel, several times in a real JupyterLab: what passes once may be luck.
+
+`QWEN_NPU_ROUNDS` says how often (3)."""
 
 import os
 

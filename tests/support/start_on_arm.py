@@ -1,6 +1,6 @@
 """What each process of a server does before it loads a model, where the processor is an ARM.
 
-In the engine's Python. SGLang's function binds threads to processors; see rehearsal/cpu_platform."""
+In the engine's Python. SGLang's function binds threads to processors; rehearsal/cpu_platform."""
 
 import platform
 

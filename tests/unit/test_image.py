@@ -86,7 +86,9 @@ def test_it_is_pulled_once_and_computes(docker):
     ],
 )
 def test_the_line_is_what_upstream_documents(docker, simulated, name, devices):
-    "sgl-project/sglang, Ascend installation.mdx@b258740d; devmm_svm, dcmi and npu-smi: vllm-project/vllm-ascend."
+    """sgl-project/sglang, Ascend installation.mdx@b258740d.
+
+    devmm_svm, dcmi and npu-smi: vllm-project/vllm-ascend."""
     wanted = stacks()[name]
     run_plan(installed(machine(simulated), wanted), os.environ)
     last = json.loads((docker / "last.json").read_text())
