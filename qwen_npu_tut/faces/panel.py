@@ -6,7 +6,7 @@
 __all__ = ['UNSAID', 'WIDE', 'TABS', 'LONG', 'FIELDS', 'KEPT', 'LOOKS', 'ENDED', 'AUTO', 'ROW', 'LINES', 'TALK', 'Stopped',
            'Turn', 'take', 'stop_turn', 'ask_turn', 'Panel', 'kept', 'keep', 'note', 'guarded', 'aside', 'mark',
            'look_check', 'look_install', 'look_download', 'look_serve', 'command', 'python_of', 'show_same', 'draw_job',
-           'follow', 'run', 'halt', 'ready', 'answered', 'send', 'halt_reply', 'forget', 'build', 'speak', 'console']
+           'follow', 'run', 'halt', 'ready', 'send', 'halt_reply', 'forget', 'build', 'speak', 'console']
 
 # %% ../../nbs/faces/panel.ipynb #f87d319c
 import ipywidgets as W
@@ -148,8 +148,7 @@ def guarded(panel: Panel, tab: str, function: Callable) -> None:
 
 def aside(panel: Panel, *work: tuple[str, Callable]) -> None:
     "Run functions, each for a tab, one after the other, beside the kernel's own thread."
-    def all_of_it(): return [guarded(panel, *each) for each in work]
-    threading.Thread(target=all_of_it, daemon=True).start()
+    threading.Thread(target=lambda: [guarded(panel, *each) for each in work], daemon=True).start()
 
 def mark(panel: Panel, tab: str, good: bool) -> None:
     "A tick behind a tab's name, where nothing is left to do."
@@ -288,18 +287,15 @@ def ready(panel: Panel, so: bool) -> None:
     "Whether Send may be pressed, or Stop."
     panel.parts["chat.run"].disabled, panel.parts["chat.stop"].disabled = not so, so
 
-def answered(turn: Turn) -> list[dict]:
-    "A turn as messages; none where it came to nothing."
-    if turn.said["problem"] or not turn.said["answer"]: return []
-    return [{"role": "user", "content": turn.said["question"]},
-            {"role": "assistant", "content": turn.said["answer"].strip()}]
-
 def send(panel: Panel) -> None:
     "Ask, and draw the reply as it comes."
     question, parts = panel.parts["message"].value, panel.parts
     system, think = panel.value("system") or None, parts["think"].value
     talk = Conversation(endpoint(read_settings()), system, think)
-    talk.messages = [message for turn in panel.turns for message in answered(turn)]
+    for each in panel.turns:
+        if each.said["problem"] or not each.said["answer"]: continue
+        talk.messages += [{"role": "user", "content": each.said["question"]},
+                          {"role": "assistant", "content": each.said["answer"].strip()}]
     turn = Turn({"question": question}, panel.text)
     with panel.lock:  # two clicks are one question
         if not question.strip() or any(each.working for each in panel.turns): return
