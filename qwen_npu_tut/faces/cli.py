@@ -37,9 +37,10 @@ def print_json(document: object) -> None:
     "One document, for programs."
     print(json.dumps(document, ensure_ascii=False, indent=2, default=str))
 
-def _show(as_json: bool, document: object, text: str) -> None:
-    "One document for programs, or a text for people."
+def _show(as_json: bool, document: object, text: str, holds: bool = True) -> None:
+    "One document for programs, or a text for people; exit code 1 where it does not hold."
     print_json(document) if as_json else typer.echo(text)
+    if not holds: raise typer.Exit(1)
 
 def _screen(silent: bool = False):
     "A screen, and the listener that shows on it what happens."
@@ -298,8 +299,7 @@ def verify(folder: Path, quick: QuickOption = False, mend: RepairOption = False,
     with screen.stage(1, 1, "verify"):
         if mend: proof = repair(folder, tell=tell)
         else: proof = verified(folder, "quick" if quick else "bytes", tell)
-    _show(json_, asdict(proof), str(proof))
-    raise typer.Exit(0 if proof.whole else 1)
+    _show(json_, asdict(proof), str(proof), proof.whole)
 
 # %% ../../nbs/faces/cli.ipynb #d8b17324
 @app.command()
@@ -352,9 +352,8 @@ def status(json_: JsonOption = False):
     from qwen_npu_tut.serve import last_words, status as found
     facts = found(read_settings().server)
     rows = [f"{name:6} {value}" for name, value in facts.items() if value]
-    _show(json_, facts, "\n".join(rows))
-    if facts["state"] == "dead" and not json_: typer.echo(last_words(facts["log"]))
-    raise typer.Exit(0 if facts["state"] == "running" else 1)
+    if facts["state"] == "dead" and not json_: rows.append(last_words(facts["log"]))
+    _show(json_, facts, "\n".join(rows), facts["state"] == "running")
 
 # %% ../../nbs/faces/cli.ipynb #17174392
 @app.command()
@@ -420,8 +419,7 @@ def check(deep: DeepOption = False, machine: RecordOption = None, stack: StackOp
                      source=each.source if each.level != "ok" else "") for each in report.findings]
     rows.append(f"The stack is {report.stack}. Findings that block: {blocked}; "
                 f"that warn: {warned}.")
-    _show(json_, report.asdict(), "\n".join(rows))
-    raise typer.Exit(1 if blocked else 0)
+    _show(json_, report.asdict(), "\n".join(rows), not blocked)
 
 # %% ../../nbs/faces/cli.ipynb #e32278ff
 @app.command()
@@ -453,8 +451,7 @@ def diagnose(file: LogArgument, stack: LogStackOption = None, json_: JsonOption 
     if not causes and not json_: raise problem("no-cause-found")
     rows = [_finding(each.severity, each.id, each.cause, fix=each.fix, source=each.source,
                      line=f"{each.line}: {each.text}") for each in causes]
-    _show(json_, {"findings": [each.asdict() for each in causes]}, "\n".join(rows))
-    raise typer.Exit(0 if causes else 1)
+    _show(json_, {"findings": [each.asdict() for each in causes]}, "\n".join(rows), bool(causes))
 
 # %% ../../nbs/faces/cli.ipynb #f5512156
 @app.command()
@@ -470,8 +467,7 @@ def contract(url: UrlArgument, model: NameOption = None, json_: JsonOption = Fal
     answers = asked(service, unheard if json_ else tell)
     counts = Counter(each.result for each in answers)
     said = ", ".join(f"{name} {counts[name]}" for name in ("pass", "fail", "unsupported"))
-    _show(json_, {"checks": [asdict(each) for each in answers]}, said)
-    raise typer.Exit(1 if counts["fail"] else 0)
+    _show(json_, {"checks": [asdict(each) for each in answers]}, said, not counts["fail"])
 
 # %% ../../nbs/faces/cli.ipynb #ceadc3f7
 @stack_app.command("list")
@@ -509,6 +505,5 @@ def stack_verify(name: str, json_: JsonOption = False):
     found = resolve.verify_stack(stacks.stacks()[name])
     rows = [f"{each.architecture:8} {each.package:15} {each.version:20} {each.verdict:18} "
             f"{each.why[:200]}" for each in found]
-    _show(json_, [asdict(each) for each in found], "\n".join(rows))
     failed = any(each.verdict in ("does not exist", "does not fit") for each in found)
-    raise typer.Exit(1 if failed else 0)
+    _show(json_, [asdict(each) for each in found], "\n".join(rows), not failed)

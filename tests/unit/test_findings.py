@@ -8,7 +8,9 @@ import ast
 import itertools
 import re
 import string
+from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,7 @@ LOOK_UP = {("events", "problem"): ["name"], ("check", "judged"): ["row", "id"]}
 BESIDE = "-in-container"  # `judged` takes the row of this ending where there is one
 
 
-@dataclass
+@dataclass(eq=False)
 class Module:
     "What a file of the package defines, and where its names come from."
 
@@ -55,8 +57,9 @@ MODULES = [
 ]
 
 
-def inner(function: ast.FunctionDef, kind: type) -> list:
-    return [node for node in ast.walk(function) if isinstance(node, kind)]
+@cache
+def inner(tree: ast.AST, kind: type) -> list:
+    return [node for node in ast.walk(tree) if isinstance(node, kind)]
 
 
 def parameters(function: ast.FunctionDef) -> list[str]:
@@ -84,10 +87,10 @@ class Taker:
         }
         return dict(zip(parameters(self.function), call.args)) | named
 
-    def row(self, call: ast.Call) -> ast.expr:
-        "The argument that names the row."
+    def rows(self, call: ast.Call) -> list[ast.expr]:
+        "The arguments that may name the row: the first that is not empty does."
         arguments = self.arguments(call)
-        return next((arguments[name] for name in self.names if name in arguments), ast.Constant(0))
+        return [arguments[name] for name in self.names if name in arguments]
 
     def adds(self) -> set[str]:
         "The values that the function gives to each row itself."
@@ -138,10 +141,13 @@ def find_takers() -> dict[tuple[str, str], Taker]:
             for name, function in module.functions.items():
                 for call in inner(function, ast.Call):
                     taker = takers.get(module.meant(call))
-                    if taker and own(taker.row(call), function):
-                        takers.setdefault(
-                            (module.name, name), Taker(function, [taker.row(call).id])
-                        )
+                    handed = (
+                        [each.id for each in taker.rows(call) if own(each, function)]
+                        if taker
+                        else []
+                    )
+                    if handed:
+                        takers.setdefault((module.name, name), Taker(function, handed))
         if len(takers) == count:
             return takers
 
@@ -160,37 +166,35 @@ def pairs(target: ast.expr, value: ast.expr) -> list[tuple[ast.expr, ast.expr]]:
     return [(target, value)]
 
 
-@dataclass
+@cache
+def assigned(tree: ast.AST) -> dict[str, list[ast.expr]]:
+    "What is assigned to each name within a tree, or what the name runs through."
+    found = defaultdict(list)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            parts = [pair for target in node.targets for pair in pairs(target, node.value)]
+        elif isinstance(node, ast.AnnAssign | ast.NamedExpr):
+            parts = [(node.target, node.value)] if node.value else []
+        elif isinstance(node, ast.For | ast.comprehension):
+            parts = [(node.target, node.iter)]
+        else:
+            continue
+        for target, value in parts:
+            for name in names_in(target):
+                found[name].append(value)
+    return dict(found)
+
+
+@dataclass(frozen=True)
 class Scope:
     "A function and its module: where a name's values are looked up."
 
     module: Module
-    function: ast.AST
+    function: ast.FunctionDef
 
     def values(self, name: str) -> list[ast.expr]:
-        "What is assigned to a name, or what it runs through, in the function, else in the module."
-        for tree in (self.function, self.module.tree):
-            found = []
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Assign):
-                    found += [
-                        value
-                        for target in node.targets
-                        for each, value in pairs(target, node.value)
-                        if name in names_in(each)
-                    ]
-                    continue
-                if isinstance(node, ast.AnnAssign | ast.NamedExpr):
-                    target, value = node.target, node.value
-                elif isinstance(node, ast.For | ast.comprehension):
-                    target, value = node.target, node.iter
-                else:
-                    continue
-                if name in names_in(target):
-                    found.append(value)
-            if found:
-                return [each for each in found if each is not None]
-        return []
+        "What a name may stand for: in the function, else in the module."
+        return assigned(self.function).get(name) or assigned(self.module.tree).get(name, [])
 
     def texts(self, node: ast.expr, seen: frozenset = frozenset()) -> set[str]:
         "The texts that an expression can be; ANY for what cannot be seen in one."
@@ -223,6 +227,10 @@ class Scope:
                 return set().union(*(self.texts(each, seen) for each in node.elts))
             case ast.Subscript():
                 return self.texts(node.value, seen)
+            case ast.GeneratorExp():
+                return self.texts(node.elt, seen)
+            case ast.Call(func=ast.Name(id="next")):
+                return set().union(*(self.texts(each, seen) for each in node.args))
             case ast.Call(func=ast.Name(id=name)) if name in self.module.functions:
                 function = self.module.functions[name]
                 given = [each.value for each in inner(function, ast.Return) if each.value]
@@ -281,13 +289,17 @@ def rows_like(texts: set[str]) -> set[str]:
 
 
 def use(call: ast.Call, scope: Scope, taker: Taker, place: str) -> Use:
-    named, values = taker.row(call), taker.adds()
+    values, texts, variable = taker.adds(), {""}, ""
     for each in call.keywords:
         values |= {each.arg} if each.arg else scope.keys(each.value)
-    rows = rows_like(scope.texts(named) - {""})
+    for each in taker.rows(call):
+        if "" not in texts:
+            break
+        texts = texts - {""} | scope.texts(each)
+        variable = each.id if isinstance(each, ast.Name) else ""
+    rows = rows_like(texts - {""})
     if taker.function.name == "judged":
         rows |= {f"{row}{BESIDE}" for row in rows} & ROWS.keys()
-    variable = named.id if isinstance(named, ast.Name) else ""
     good = taker.arguments(call).get("good")
     parts = ("ok", "source") if isinstance(good, ast.Constant) and good.value is True else PARTS
     return Use(place, variable, frozenset(rows), frozenset(values), parts)
@@ -295,12 +307,21 @@ def use(call: ast.Call, scope: Scope, taker: Taker, place: str) -> Use:
 
 def whole(call: ast.Call, scope: Scope) -> ast.Call:
     "A call as it is meant: `see(b)` after `see = partial(judged, a)` is `judged(a, b)`."
-    for made in scope.values(getattr(call.func, "id", "")):
-        if isinstance(made, ast.Call) and getattr(made.func, "id", "") == "partial":
-            first, *rest = made.args
-            args, keywords = [*rest, *call.args], [*made.keywords, *call.keywords]
-            return ast.Call(func=first, args=args, keywords=keywords, lineno=call.lineno)
-    return call
+    before = [
+        made
+        for made in scope.values(getattr(call.func, "id", ""))
+        if isinstance(made, ast.Call)
+        and getattr(made.func, "id", "") == "partial"
+        and made.lineno < call.lineno
+    ]
+    if not before:
+        return call
+    first, *rest = before[-1].args
+    args, keywords = [*rest, *call.args], [*before[-1].keywords, *call.keywords]
+    made = ast.Call(func=first, args=args, keywords=keywords, lineno=before[-1].lineno)
+    meant = whole(made, scope)
+    meant.lineno = call.lineno
+    return meant
 
 
 def find_uses() -> list[Use]:
@@ -314,7 +335,7 @@ def find_uses() -> list[Use]:
                 uses.append(Use(place, "", frozenset({each.slice.value}), frozenset(), ()))
             for call in (whole(each, scope) for each in calls(function)):
                 taker = TAKERS.get(module.meant(call))
-                if taker and not own(taker.row(call), function):
+                if taker and not any(own(each, function) for each in taker.rows(call)):
                     place = f"{module.name}.{function.name}:{call.lineno}"
                     uses.append(use(call, scope, taker, place))
     return uses
