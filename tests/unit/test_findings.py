@@ -87,10 +87,10 @@ class Taker:
         }
         return dict(zip(parameters(self.function), call.args)) | named
 
-    def row(self, call: ast.Call) -> ast.expr:
-        "The argument that names the row."
+    def rows(self, call: ast.Call) -> list[ast.expr]:
+        "The arguments that may name the row: the first that is not empty does."
         arguments = self.arguments(call)
-        return next((arguments[name] for name in self.names if name in arguments), ast.Constant(0))
+        return [arguments[name] for name in self.names if name in arguments]
 
     def adds(self) -> set[str]:
         "The values that the function gives to each row itself."
@@ -141,10 +141,13 @@ def find_takers() -> dict[tuple[str, str], Taker]:
             for name, function in module.functions.items():
                 for call in inner(function, ast.Call):
                     taker = takers.get(module.meant(call))
-                    if taker and own(taker.row(call), function):
-                        takers.setdefault(
-                            (module.name, name), Taker(function, [taker.row(call).id])
-                        )
+                    handed = (
+                        [each.id for each in taker.rows(call) if own(each, function)]
+                        if taker
+                        else []
+                    )
+                    if handed:
+                        takers.setdefault((module.name, name), Taker(function, handed))
         if len(takers) == count:
             return takers
 
@@ -224,6 +227,10 @@ class Scope:
                 return set().union(*(self.texts(each, seen) for each in node.elts))
             case ast.Subscript():
                 return self.texts(node.value, seen)
+            case ast.GeneratorExp():
+                return self.texts(node.elt, seen)
+            case ast.Call(func=ast.Name(id="next")):
+                return set().union(*(self.texts(each, seen) for each in node.args))
             case ast.Call(func=ast.Name(id=name)) if name in self.module.functions:
                 function = self.module.functions[name]
                 given = [each.value for each in inner(function, ast.Return) if each.value]
@@ -282,13 +289,17 @@ def rows_like(texts: set[str]) -> set[str]:
 
 
 def use(call: ast.Call, scope: Scope, taker: Taker, place: str) -> Use:
-    named, values = taker.row(call), taker.adds()
+    values, texts, variable = taker.adds(), {""}, ""
     for each in call.keywords:
         values |= {each.arg} if each.arg else scope.keys(each.value)
-    rows = rows_like(scope.texts(named) - {""})
+    for each in taker.rows(call):
+        if "" not in texts:
+            break
+        texts = texts - {""} | scope.texts(each)
+        variable = each.id if isinstance(each, ast.Name) else ""
+    rows = rows_like(texts - {""})
     if taker.function.name == "judged":
         rows |= {f"{row}{BESIDE}" for row in rows} & ROWS.keys()
-    variable = named.id if isinstance(named, ast.Name) else ""
     good = taker.arguments(call).get("good")
     parts = ("ok", "source") if isinstance(good, ast.Constant) and good.value is True else PARTS
     return Use(place, variable, frozenset(rows), frozenset(values), parts)
@@ -296,12 +307,21 @@ def use(call: ast.Call, scope: Scope, taker: Taker, place: str) -> Use:
 
 def whole(call: ast.Call, scope: Scope) -> ast.Call:
     "A call as it is meant: `see(b)` after `see = partial(judged, a)` is `judged(a, b)`."
-    for made in scope.values(getattr(call.func, "id", "")):
-        if isinstance(made, ast.Call) and getattr(made.func, "id", "") == "partial":
-            first, *rest = made.args
-            args, keywords = [*rest, *call.args], [*made.keywords, *call.keywords]
-            return ast.Call(func=first, args=args, keywords=keywords, lineno=call.lineno)
-    return call
+    before = [
+        made
+        for made in scope.values(getattr(call.func, "id", ""))
+        if isinstance(made, ast.Call)
+        and getattr(made.func, "id", "") == "partial"
+        and made.lineno < call.lineno
+    ]
+    if not before:
+        return call
+    first, *rest = before[-1].args
+    args, keywords = [*rest, *call.args], [*before[-1].keywords, *call.keywords]
+    made = ast.Call(func=first, args=args, keywords=keywords, lineno=before[-1].lineno)
+    meant = whole(made, scope)
+    meant.lineno = call.lineno
+    return meant
 
 
 def find_uses() -> list[Use]:
@@ -315,7 +335,7 @@ def find_uses() -> list[Use]:
                 uses.append(Use(place, "", frozenset({each.slice.value}), frozenset(), ()))
             for call in (whole(each, scope) for each in calls(function)):
                 taker = TAKERS.get(module.meant(call))
-                if taker and not own(taker.row(call), function):
+                if taker and not any(own(each, function) for each in taker.rows(call)):
                     place = f"{module.name}.{function.name}:{call.lineno}"
                     uses.append(use(call, scope, taker, place))
     return uses
