@@ -20,7 +20,7 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
-from ..base.events import Problem, problem, sized
+from ..base.events import Problem, problem, sized, unheard
 from ..base.files import write_new
 from ..base.settings import gathered, home, read_settings, shown
 
@@ -37,9 +37,10 @@ def print_json(document: object) -> None:
     "One document, for programs."
     print(json.dumps(document, ensure_ascii=False, indent=2, default=str))
 
-def _show(as_json: bool, document: object, text: str) -> None:
-    "One document for programs, or a text for people."
+def _show(as_json: bool, document: object, text: str, holds: bool = True) -> None:
+    "One document for programs, or a text for people; exit code 1 where it does not hold."
     print_json(document) if as_json else typer.echo(text)
+    if not holds: raise typer.Exit(1)
 
 def _screen(silent: bool = False):
     "A screen, and the listener that shows on it what happens."
@@ -217,13 +218,12 @@ def plan(stack: StackOption = None, format: FormatOption = "table", wheels: Whee
          deepep: DeepEPOption = False):
     "The steps for this machine; touches nothing."
     from qwen_npu_tut import walk
-    from qwen_npu_tut.engine.advisories import also_known, holes
-    from qwen_npu_tut.engine.plan import script_text
+    from qwen_npu_tut.engine import advisories, plan as plans
     choice = walk.choose(stack=stack)
-    lacking, known = walk.host_lacks(choice), holes(choice.stack)
+    lacking, known = walk.host_lacks(choice), advisories.holes(choice.stack)
     steps = walk.planned(choice, wheels, deepep, ask=format == "sh")
     title = f"The engine of the stack {choice.stack.name}: {choice.stack.title}"
-    if format == "sh": return print(script_text(steps, title, known), end="")
+    if format == "sh": return print(plans.script_text(steps, title, known), end="")
     if format == "json":
         by_you = [{"name": each.id, "reason": each.what, "fix": each.fix, "command": [],
                    "done": False} for each in lacking]
@@ -233,7 +233,7 @@ def plan(stack: StackOption = None, format: FormatOption = "table", wheels: Whee
     for each in lacking: row("by you", each.id, f"{each.what} {each.fix}")
     for step in steps: row("to do" if step.done.gap() else "done", step.name, step.reason)
     for each in known: row("known", each.id, f"{each.what} {each.fix}")
-    if rest := also_known(choice.stack, known): typer.echo(rest)
+    if rest := advisories.also_known(choice.stack, known): typer.echo(rest)
 
 # %% ../../nbs/faces/cli.ipynb #8b04a7e7
 @app.command()
@@ -299,8 +299,7 @@ def verify(folder: Path, quick: QuickOption = False, mend: RepairOption = False,
     with screen.stage(1, 1, "verify"):
         if mend: proof = repair(folder, tell=tell)
         else: proof = verified(folder, "quick" if quick else "bytes", tell)
-    _show(json_, asdict(proof), str(proof))
-    raise typer.Exit(0 if proof.whole else 1)
+    _show(json_, asdict(proof), str(proof), proof.whole)
 
 # %% ../../nbs/faces/cli.ipynb #d8b17324
 @app.command()
@@ -353,9 +352,8 @@ def status(json_: JsonOption = False):
     from qwen_npu_tut.serve import last_words, status as found
     facts = found(read_settings().server)
     rows = [f"{name:6} {value}" for name, value in facts.items() if value]
-    _show(json_, facts, "\n".join(rows))
-    if facts["state"] == "dead" and not json_: typer.echo(last_words(facts["log"]))
-    raise typer.Exit(0 if facts["state"] == "running" else 1)
+    if facts["state"] == "dead" and not json_: rows.append(last_words(facts["log"]))
+    _show(json_, facts, "\n".join(rows), facts["state"] == "running")
 
 # %% ../../nbs/faces/cli.ipynb #17174392
 @app.command()
@@ -411,9 +409,8 @@ def check(deep: DeepOption = False, machine: RecordOption = None, stack: StackOp
           json_: JsonOption = False):
     "Is this machine ready, and for which stack? Exit code 1 where something blocks."
     from qwen_npu_tut import walk
-    from qwen_npu_tut.host.record import read_record
-    from qwen_npu_tut.host.system import Host
-    host = read_record(machine) if machine else Host()
+    from qwen_npu_tut.host import record, system
+    host = record.read_record(machine) if machine else system.Host()
     if machine: deep = bool(host.commands.get("torch_npu"))
     choice = walk.choose(host, stack=stack)
     report = walk.report_on(choice, deep, machine is None, host)
@@ -422,8 +419,7 @@ def check(deep: DeepOption = False, machine: RecordOption = None, stack: StackOp
                      source=each.source if each.level != "ok" else "") for each in report.findings]
     rows.append(f"The stack is {report.stack}. Findings that block: {blocked}; "
                 f"that warn: {warned}.")
-    _show(json_, report.asdict(), "\n".join(rows))
-    raise typer.Exit(1 if blocked else 0)
+    _show(json_, report.asdict(), "\n".join(rows), not blocked)
 
 # %% ../../nbs/faces/cli.ipynb #e32278ff
 @app.command()
@@ -431,12 +427,11 @@ def report(out: OutOption = None, deep: DeepOption = False, stack: StackOption =
     """This machine as one record to attach to a question: names, numbers, addresses and keys
     removed."""
     from qwen_npu_tut import walk
-    from qwen_npu_tut.host.record import Recorder, read_record, record_text
-    from qwen_npu_tut.host.system import Host
-    recorder, there = Recorder(Host()), out is not None and out.exists()
-    if there: read_record(out)  # only another record is written over
+    from qwen_npu_tut.host import record, system
+    recorder, there = record.Recorder(system.Host()), out is not None and out.exists()
+    if there: record.read_record(out)  # only another record is written over
     walk.report_on(walk.choose(recorder, stack=stack), deep, host=recorder)
-    text = record_text(recorder)
+    text = record.record_text(recorder)
     if out is None: return print(text, end="")
     write_new(out, text, over=there, mode=0o600)
     typer.echo(f"Written to {shown(out)}. Read it before you send it; it is judged anywhere "
@@ -456,15 +451,13 @@ def diagnose(file: LogArgument, stack: LogStackOption = None, json_: JsonOption 
     if not causes and not json_: raise problem("no-cause-found")
     rows = [_finding(each.severity, each.id, each.cause, fix=each.fix, source=each.source,
                      line=f"{each.line}: {each.text}") for each in causes]
-    _show(json_, {"findings": [each.asdict() for each in causes]}, "\n".join(rows))
-    raise typer.Exit(0 if causes else 1)
+    _show(json_, {"findings": [each.asdict() for each in causes]}, "\n".join(rows), bool(causes))
 
 # %% ../../nbs/faces/cli.ipynb #f5512156
 @app.command()
 def contract(url: UrlArgument, model: NameOption = None, json_: JsonOption = False):
     """What Qwen3 on SGLang should do, asked of any address. Exit code 1 where something fails. A
     key comes from QWEN_NPU_API_KEY."""
-    from qwen_npu_tut.base.events import unheard
     from qwen_npu_tut.call import Endpoint
     from qwen_npu_tut.contract import QUESTIONS, contract as asked
     def tell(answer):
@@ -474,8 +467,7 @@ def contract(url: UrlArgument, model: NameOption = None, json_: JsonOption = Fal
     answers = asked(service, unheard if json_ else tell)
     counts = Counter(each.result for each in answers)
     said = ", ".join(f"{name} {counts[name]}" for name in ("pass", "fail", "unsupported"))
-    _show(json_, {"checks": [asdict(each) for each in answers]}, said)
-    raise typer.Exit(1 if counts["fail"] else 0)
+    _show(json_, {"checks": [asdict(each) for each in answers]}, said, not counts["fail"])
 
 # %% ../../nbs/faces/cli.ipynb #ceadc3f7
 @stack_app.command("list")
@@ -491,10 +483,9 @@ def stack_list(json_: JsonOption = False):
 def stack_show(name: str, json_: JsonOption = False):
     """One version set: each version, how it was proved, who says so, who says otherwise, and what
     is known against it."""
-    from qwen_npu_tut.engine.advisories import advisories
-    from qwen_npu_tut.engine.stacks import stacks
-    found = stacks()[name]
-    known = advisories(found)
+    from qwen_npu_tut.engine import advisories, stacks
+    found = stacks.stacks()[name]
+    known = advisories.advisories(found)
     if json_: return print_json(asdict(found) | {"advisories": [asdict(each) for each in known]})
     typer.echo(f"{found.title}\n{found.proved}")
     for package, pin in found.pins.items():
@@ -510,11 +501,9 @@ def stack_show(name: str, json_: JsonOption = False):
 def stack_verify(name: str, json_: JsonOption = False):
     """Resolve a set's pins for Linux aarch64 and x86_64, without installing. Exit code 1 where one
     cannot be had."""
-    from qwen_npu_tut.engine.resolve import verify_stack
-    from qwen_npu_tut.engine.stacks import stacks
-    found = verify_stack(stacks()[name])
+    from qwen_npu_tut.engine import resolve, stacks
+    found = resolve.verify_stack(stacks.stacks()[name])
     rows = [f"{each.architecture:8} {each.package:15} {each.version:20} {each.verdict:18} "
             f"{each.why[:200]}" for each in found]
-    _show(json_, [asdict(each) for each in found], "\n".join(rows))
     failed = any(each.verdict in ("does not exist", "does not fit") for each in found)
-    raise typer.Exit(1 if failed else 0)
+    _show(json_, [asdict(each) for each in found], "\n".join(rows), not failed)

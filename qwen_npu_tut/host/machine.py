@@ -104,6 +104,8 @@ class Machine:
 
     driver = property(lambda self: (
         self.software.driver and self.software.driver.version or self.smi.driver or ""))
+    firmware = property(lambda self: self.software.firmware.version if self.software.firmware else (
+        next((each.firmware_version for each in self.smi.boards), "") or ""))
     cann = property(lambda self: self.software.canns[0].version if self.software.canns else "")
     soc = property(lambda self: self.smi.chip and self.smi.chip.soc_name or "")
     series = property(lambda self: _series(self))
@@ -153,15 +155,13 @@ def read_machine(
     available = first_match(r"^MemAvailable:\s+(\d{1,15}) kB", host.text("/proc/meminfo"))
     npus, software = tuple(pci_npus(host)), read_software(host)
     nodes = tuple(path for pattern in NODES for path in host.paths(pattern))
-    near, install = npus or nodes or software.driver, software.install
-    groups = ("root", "docker", install.group if install else "HwHiAiUser")
-    variables = host.environment().items()
+    near, variables = npus or nodes or software.driver, host.environment().items()
     return Machine(
         system, architecture.replace("arm64", "aarch64"), glibc, host.python, int(processors or 0),
         int(available or 0) * 1024, host.free_bytes(home()), npus, nodes,
         tuple(path for path in nodes if not host.may_open(path)),
-        tuple(filter(host.in_group, groups)), in_container(host), bool(host.find("docker")),
-        tuple(filter(host.exists, (*MOUNTS, *ALSO_MOUNTED))),
+        tuple(filter(host.in_group, ("root", "docker", software.group))), in_container(host),
+        bool(host.find("docker")), tuple(filter(host.exists, (*MOUNTS, *ALSO_MOUNTED))),
         {name: path for name in MAKERS if (path := host.find(name))},
         {name: value for name, value in variables if re.fullmatch(WANTED, name)}, software,
         read_smi(host) if near else Smi("command_not_found", NOT_FOUND),

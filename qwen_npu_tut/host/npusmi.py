@@ -146,7 +146,7 @@ def _devices(text: str) -> tuple[list[Device], list[str]]:
 # %% ../../nbs/host/npusmi.ipynb #3783165e
 def _processes(text: str) -> tuple[list[DeviceProcess] | None, list[int] | None]:
     "The process table's rows, and the NPUs that it says are idle; None, None without such a table."
-    idle = re.findall(r"No running processes found in NPU\s+([0-9]{1,9})", text)
+    idle = re.findall(r"No running processes found in NPU[ \t]+([0-9]{1,9})", text)
     labels, processes = [], []
     for line in text.splitlines():
         cells = _cells(line)

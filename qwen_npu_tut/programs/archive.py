@@ -61,14 +61,19 @@ def ask(address, part, patience):
 
 def fetch(file, address, wanted, patience):
     "Bring a file; the process ends with a sentence where that does not succeed."
-    part = file.with_name(file.name + ".part")
+    part, expected = file.with_name(file.name + ".part"), wanted or kept(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     for attempt in range(1, TRIES + 1):
+        resumed = part.is_file()
         code, answer = ask(address, part, patience)
-        if code == 0:
+        gap = look(part, expected) if code == 0 else ""
+        if code == 0 and not gap:
             break
-        if code == 33 or answer == "416":
-            part.unlink(missing_ok=True)  # the server cannot go on from there: from the beginning
+        if gap and not resumed:
+            part.unlink()
+            sys.exit(f"{address} gave something else, which was removed: {gap}")
+        if gap or code == 33 or answer == "416":
+            part.unlink(missing_ok=True)  # it was a part of something else: from the beginning
         elif answer.startswith("4"):
             sys.exit(f"{address} answers {answer}.")
         have = part.stat().st_size if part.is_file() else 0
@@ -76,11 +81,8 @@ def fetch(file, address, wanted, patience):
         time.sleep(attempt if attempt < TRIES else 0)
     else:
         sys.exit(f"{address} was not fetched. What has come is kept; the next run goes on there.")
-    found, expected = digest_of(part), wanted or kept(file)
-    if expected and found != expected:
-        part.unlink()
-        sys.exit(f"{address} gave the SHA-256 {found}, not {expected}. It was removed.")
     os.replace(part, file)
+    found = digest_of(file)
     if not expected:
         Path(f"{file}.sha256").write_text(f"{found}  {file.name}\n")
         print("No SHA-256 of this release is known. This one is kept, and holds from now on:")

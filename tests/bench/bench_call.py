@@ -3,9 +3,10 @@
     python tests/bench/bench_call.py [--rounds N]
 
 The server is the running one of QWEN_NPU_SERVER, or what QWEN_NPU_URL names. Two figures:
-- time to first token: `stream_reply` against `curl -N`, the same question in turns. curl's own start and end are taken off its time.
-- a stream of 500 tokens drawn by the panel, in a real kernel, against the same stream thrown away; then once more with JupyterLab open
-  in Chromium, whose drawing runs on the same processors as the engine here.
+- time to first token: `stream_reply` against `curl -N`, the same question in turns. curl's own
+  start and end are taken off its time.
+- a stream of 500 tokens drawn by the panel, in a real kernel, against the same stream thrown away;
+  then once more with JupyterLab open in Chromium, whose drawing runs on the engine's processors.
 """
 
 import argparse
@@ -29,12 +30,13 @@ TOKENS = 500
 STREAMS = f"""
 import json, statistics, time
 import ipywidgets as W
-from qwen_npu_tut import views
+from qwen_npu_tut.faces import views
 from qwen_npu_tut.call import endpoint, stream_reply
 from qwen_npu_tut.faces.panel import Turn, ask_turn
 from qwen_npu_tut.base.settings import read_settings
 from qwen_npu_tut.faces.terminal import Conversation
-service, more = endpoint(read_settings()), dict(temperature=0, max_tokens={TOKENS}, extra_body={{"ignore_eos": True}})
+service = endpoint(read_settings())
+more = dict(temperature=0, max_tokens={TOKENS}, extra_body={{"ignore_eos": True}})
 place = W.VBox()
 def drawn():
     turn = Turn({{"question": "你好！"}}, views.words("en"))
@@ -45,15 +47,20 @@ def drawn():
     return time.monotonic() - began
 def bare():
     began = time.monotonic()
-    stream_reply(service, [{{"role": "user", "content": "你好！"}}], False, out=lambda piece: None, **more)
+    question = [{{"role": "user", "content": "你好！"}}]
+    stream_reply(service, question, False, out=lambda piece: None, **more)
     return time.monotonic() - began
 place
 """
-MEASURE = "bare(), drawn(); pairs = [(bare(), drawn()) for _ in range({rounds})]; print('MEASURED', json.dumps(pairs))"
+MEASURE = """
+bare(), drawn()
+pairs = [(bare(), drawn()) for _ in range({rounds})]
+print("MEASURED", json.dumps(pairs))
+"""
 
 
 def by_curl(service, body: dict) -> float:
-    "Seconds until curl -N has handed on the first piece of the answer; its own start and end taken off."
+    "Seconds until curl -N has handed on the answer's first piece, without its own start and end."
     arguments = [
         part.replace("$QWEN_NPU_API_KEY", service.key or "")
         for part in shlex.split(curl_line(service, body).replace("\\\n", ""))
@@ -84,14 +91,19 @@ def first_token(service, rounds: int) -> None:
             ours.append(pair[1])
     curl, our = statistics.median(curls) * 1000, statistics.median(ours) * 1000
     print(
-        f"time to first token, median of {rounds}: curl -N {curl:.1f} ms, stream_reply {our:.1f} ms, {our - curl:+.1f} ms, {our / curl:.2f}x (goal: at most +5 ms)"
+        f"time to first token, median of {rounds}: curl -N {curl:.1f} ms,"
+        f" stream_reply {our:.1f} ms, {our - curl:+.1f} ms, {our / curl:.2f}x (goal: at most +5 ms)"
     )
 
 
 def told(pairs: list, where: str) -> None:
-    ratios = [drawn / bare for bare, drawn in pairs]
+    ratios = sorted(drawn / bare for bare, drawn in pairs)
+    thrown_away = statistics.median(bare for bare, _ in pairs)
+    drawn = statistics.median(drawn for _, drawn in pairs)
     print(
-        f"a stream of {TOKENS} tokens drawn by the panel, {where}: {statistics.median(bare for bare, _ in pairs):.2f} s thrown away, {statistics.median(drawn for _, drawn in pairs):.2f} s drawn, median ratio {statistics.median(ratios):.3f}x (goal: at most 1.02x); ratios {' '.join(f'{each:.3f}' for each in sorted(ratios))}"
+        f"a stream of {TOKENS} tokens drawn by the panel, {where}: {thrown_away:.2f} s thrown away,"
+        f" {drawn:.2f} s drawn, median ratio {statistics.median(ratios):.3f}x (goal: at most 1.02x)"
+        f"; ratios {' '.join(f'{each:.3f}' for each in ratios)}"
     )
 
 

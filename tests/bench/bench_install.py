@@ -1,8 +1,10 @@
-"""What our own part of planning and installing costs: `plan` beside `check`, and an installation beside its bare commands.
+"""What our own part of planning and installing costs.
 
     python tests/bench/bench_install.py [--rounds N]
 
-The installation is the plan for an A2 server with the stack cann-8.5, in stand-ins of a few hundred bytes, so that pip, git and unzip have as little to do as possible and our share is at its largest.
+`plan` beside `check`, and an installation beside its bare commands. The installation is the plan
+for an A2 server with the stack cann-8.5, in stand-ins of a few hundred bytes, so that pip, git and
+unzip have as little to do as possible and our share is at its largest.
 """
 
 import argparse
@@ -17,13 +19,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import machines
-from standins import PYTHON, stand_in
+from standins import PYTHON, installed, stand_in
 from wheels import index
 
 from qwen_npu_tut import kernels
 from qwen_npu_tut.engine import plan
-from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.engine.plan import run_plan
+from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.base.settings import home
 from qwen_npu_tut.engine.stacks import stacks
 
@@ -78,9 +80,8 @@ def main() -> None:
     check, planned = (
         [command(word, "--stack", "cpu") for _ in range(5 * rounds)] for word in ("check", "plan")
     )
-    print(
-        f"check {statistics.median(check):.2f} s, plan {statistics.median(planned):.2f} s: {statistics.median(planned) - statistics.median(check):+.2f} s (at most +0.30)"
-    )
+    first, second = statistics.median(check), statistics.median(planned)
+    print(f"check {first:.2f} s, plan {second:.2f} s: {second - first:+.2f} s (at most +0.30)")
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         os.environ.update(
@@ -101,22 +102,21 @@ def main() -> None:
                         shutil.rmtree(home(), ignore_errors=True)
                     if name == "bare":
                         (home() / "stacks" / wanted.name).mkdir(parents=True)
-                    steps = kernels.installation(machine, wanted, "")
-                    times[name].append(
-                        seconds(
-                            lambda run=bare if name == "bare" else lambda steps: run_plan(steps, os.environ), steps=steps: (
-                                run(steps)
-                            )
-                        )
-                    )
+                    steps, began = installed(machine, wanted), time.monotonic()
+                    bare(steps) if name == "bare" else run_plan(steps, os.environ)
+                    times[name].append(time.monotonic() - began)
             shutil.rmtree(home())
-            steps = kernels.installation(machine, wanted, "")
+            steps = installed(machine, wanted)
             began = time.monotonic()
             inside = in_commands(lambda: run_plan(steps, os.environ))
             outside = time.monotonic() - began - inside
         median = {name: statistics.median(each) for name, each in times.items()}
+        more, times = median["ours"] - median["bare"], median["ours"] / median["bare"]
         print(
-            f"{len(steps)} steps: bare commands {median['bare']:.1f} s, install {median['ours']:.1f} s: {median['ours'] - median['bare']:+.1f} s, {median['ours'] / median['bare']:.2f}x; outside the commands {outside:.2f} s (at most 2.00); again, all done: {median['again']:.2f} s"
+            f"{len(steps)} steps: bare commands {median['bare']:.1f} s,",
+            f"install {median['ours']:.1f} s: {more:+.1f} s, {times:.2f}x;",
+            f"outside the commands {outside:.2f} s (at most 2.00);",
+            f"again, all done: {median['again']:.2f} s",
         )
 
 

@@ -1,10 +1,17 @@
-"The whole contract before the CPU engine, with a key, and before a second, different server: transformers' own. Run by `make prove`."
+<<<<<<< HEAD
+"""The whole contract before the CPU engine, with a key, and before transformers' own server.
+
+Run by `make prove`."""
+=======
+"""The whole contract before the CPU engine, with a key, and before a second, different server.
+
+That is transformers' own. Run by `make prove`."""
+>>>>>>> wt-server
 
 import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import httpx
 import pytest
@@ -14,9 +21,8 @@ from qwen_npu_tut import serve
 from qwen_npu_tut.call import Endpoint
 from qwen_npu_tut.contract import contract
 from qwen_npu_tut.server.processes import birth, end_session, free_port
-from qwen_npu_tut.base.settings import read_settings
 from qwen_npu_tut.engine.stacks import stacks
-from qwen_npu_tut.walk import choose, fetch
+from qwen_npu_tut.walk import choose, fetch, serving
 
 
 def table(found) -> dict[str, str]:
@@ -27,11 +33,8 @@ def table(found) -> dict[str, str]:
 
 def test_the_engine_with_a_key():
     fetch(choose())
-    server = serve.start(
-        replace(read_settings(), server="prove-contract", port=0, api_key="sk-prove"),
-        stacks()["cpu"],
-        os.environ,
-    )
+    chosen = choose(server="prove-contract", port=0, api_key="sk-prove", stack="cpu")
+    server = serve.start(serving(chosen))
     try:
         results = table(contract(Endpoint(server.url, "sk-prove", retries=0)))
     finally:

@@ -1,4 +1,6 @@
-"A log of ten gigabytes: a right answer, in bounded memory. The file is sparse and takes no room; run by `make prove`."
+"""A log of ten gigabytes: a right answer, in bounded memory; run by `make prove`.
+
+The file is sparse and takes no room."""
 
 import json
 import os

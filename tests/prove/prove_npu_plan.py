@@ -1,4 +1,5 @@
-"""The plan for an NPU with stand-ins, in all its cases: chips, stacks, architectures, by hand, offline, with failing mirrors, killed again and again.
+"""The plan for an NPU with stand-ins, in all its cases: chips, stacks, architectures, by hand,
+offline, with failing mirrors, killed again and again.
 
 Run by `make prove`; nothing here was run on an NPU."""
 
@@ -12,11 +13,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_npu_plan import fail_and_go_on, in_engine, run_whole, server  # noqa: F401  a fixture is used by its name
+from test_npu_plan import fail_and_go_on, in_engine, run_whole, server  # noqa: F401  a fixture
 from wheels import index
 
 from standins import installed
 from qwen_npu_tut import kernels
+from qwen_npu_tut.base.files import program
 from qwen_npu_tut.engine.plan import run_plan, script_text
 from qwen_npu_tut.engine.target import Engine, supply
 
@@ -32,6 +34,7 @@ from dataclasses import replace
 import machines
 from standins import installed
 from qwen_npu_tut import kernels
+from qwen_npu_tut.base.files import program
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.engine.plan import run_plan
 from qwen_npu_tut.engine.stacks import stacks
@@ -47,8 +50,13 @@ run_plan(installed(machine, stack), os.environ, tell)
 
 @pytest.mark.parametrize("series, name, architecture", ALL)
 def test_every_plan_is_run_from_first_to_last(
-    server, monkeypatch, tmp_path, series, name, architecture
-):  # noqa: F811
+    server,  # noqa: F811
+    monkeypatch,
+    tmp_path,
+    series,
+    name,
+    architecture,
+):
     run_whole(server, monkeypatch, tmp_path, series, name, architecture)
 
 
@@ -62,7 +70,9 @@ def test_the_script_does_the_same(server, monkeypatch, tmp_path):  # noqa: F811
     with index(tmp_path / "wheels") as address:
         monkeypatch.setenv("PIP_INDEX_URL", address)
         steps = installed(machine, wanted)
-        (tmp_path / "plan.sh").write_text(script_text(steps, "by hand"))
+        text = script_text(steps, "by hand")
+        (tmp_path / "plan.sh").write_text(text)
+        assert str(program("swap").parent) not in text  # it carries what it calls
         runs = [
             subprocess.run(["bash", str(tmp_path / "plan.sh")], capture_output=True, text=True)
             for _ in range(2)
@@ -88,7 +98,9 @@ def test_a_folder_of_wheels_in_place_of_any_index(server, monkeypatch, tmp_path)
 
 @pytest.mark.parametrize("name", ["cann-8.3", "cann-8.5"])
 def test_killed_in_every_step(server, monkeypatch, tmp_path, name):  # noqa: F811
-    "kill -9 in the middle of each step, twice, each time followed by another run; in the end the plan is whole."
+    """kill -9 in the middle of each step, twice, each time followed by another run.
+
+    In the end the plan is whole."""
     machine, wanted = server("A2", name, "aarch64")
     code = RUN.format(
         tests=[str(Path(__file__).parents[1] / each) for each in ("support", "unit")],
@@ -122,7 +134,8 @@ def test_killed_in_every_step(server, monkeypatch, tmp_path, name):  # noqa: F81
             killed_in.append(begun)
         run_plan(steps, os.environ)
     print(
-        f"{name}: killed {len(killed_in)} times, in {len(set(killed_in))} of {len(steps)} steps; whole afterwards"
+        f"{name}: killed {len(killed_in)} times, in {len(set(killed_in))} of {len(steps)} steps;",
+        "whole afterwards",
     )
     assert len(set(killed_in)) > len(steps) / 2
     assert [step.done.gap() for step in steps] == [""] * len(steps)

@@ -1,6 +1,8 @@
-"""A stand-in for docker, as far as an engine needs it: pull, image inspect, run, rm. What runs "inside" sees only the folders and variables that the line gives it.
+"""A stand-in for docker, as far as an engine needs it: pull, image inspect, run, rm.
 
-State lies in the folder named by FAKE_DOCKER, one file an image and one a container. FAKE_DOCKER/fault holds `denied` or `full` where it shall fail.
+What runs "inside" sees only the folders and variables that the line gives it. State lies in the
+folder named by FAKE_DOCKER, one file an image and one a container. FAKE_DOCKER/fault holds `denied`
+or `full` where it shall fail.
 """
 
 import json
@@ -29,9 +31,8 @@ def pull(image: str) -> None:
     print(f"Pulling from {image}", flush=True)
     if fault() == "full":
         fail(
-            "failed to register layer: write /usr/local/Ascend/cann/lib64/libhccl.so: no space left on device".replace(
-                "no space", "No space"
-            )
+            "failed to register layer: write /usr/local/Ascend/cann/lib64/libhccl.so: "
+            "No space left on device"
         )
     time.sleep(0.2)
     image_file(image).parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +62,8 @@ def run(words: list[str]) -> None:
     container.parent.mkdir(exist_ok=True)
     if container.exists():
         fail(
-            f'docker: Error response from daemon: Conflict. The container name "/{name}" is already in use'
+            "docker: Error response from daemon: Conflict. "
+            f'The container name "/{name}" is already in use'
         )
     for word in arguments:  # a path of the host that was not given is not there
         if (
@@ -102,7 +104,8 @@ def remove(name: str) -> None:
 if __name__ == "__main__":
     if fault() == "denied":
         fail(
-            "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock"
+            "permission denied while trying to connect to the Docker daemon socket at "
+            "unix:///var/run/docker.sock"
         )
     match sys.argv[1:]:
         case ["pull", image]:

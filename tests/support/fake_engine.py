@@ -1,8 +1,11 @@
-"""A stand-in for an engine's interpreter: takes `-m sglang.launch_server …`, logs and answers like SGLang, loads nothing.
+"""A stand-in for an engine's interpreter: takes `-m sglang.launch_server …`, loads nothing.
+
+It logs and answers like SGLang.
 
 The environment variable FAKE_ENGINE holds JSON that makes it misbehave:
     seconds      how long each phase takes (0.05)
-    die          a phase in which it ends with an error: imports, weights, KV cache, warm-up, ready (after it said so)
+    die          a phase in which it ends with an error: imports, weights, KV cache, warm-up, ready
+                 (after it said so)
     said         what it says before that
     hang         a phase in which it stops making progress
     deaf         true: it ignores SIGTERM, and so do its children
@@ -29,7 +32,8 @@ READY = "The server is fired up and ready to roll!"
 WORDS = {
     "imports": "server_args={'model_path': '…'}",
     "weights": "Load weight begin. avail mem=18.33 GB",
-    "KV cache": "Load weight end. elapsed=0.30 s, type=Qwen3ForCausalLM\n[2026-11-22 20:45:37] KV Cache is allocated. #tokens: 32768",
+    "KV cache": "Load weight end. elapsed=0.30 s, type=Qwen3ForCausalLM\n"
+    "[2026-11-22 20:45:37] KV Cache is allocated. #tokens: 32768",
     "warm-up": "INFO:     Application startup complete.",
     "ready": READY,
 }

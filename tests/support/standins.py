@@ -1,6 +1,8 @@
-"""What an NPU server has and we have not, small: CANN's set_env.sh, a torch that computes on a chip that is not there, SGLang's and the kernels' repositories, and an index of wheels.
+"""What an NPU server has and we have not, small: CANN's set_env.sh, a torch that computes on a chip
+that is not there, SGLang's and the kernels' repositories, and an index of wheels.
 
-Nothing here imitates a result that is then claimed: these programs exist so that every step of a plan is really run, in order, with its arguments and its environment.
+Nothing here imitates a result that is then claimed: these programs exist so that every step of a
+plan is really run, in order, with its arguments and its environment.
 """
 
 import subprocess
@@ -24,7 +26,8 @@ import os
 class Tensor:
     def __init__(self, value): self.value = value
     def npu(self):
-        if not os.environ.get("ASCEND_HOME_PATH"): raise RuntimeError("libascendcl.so: cannot open shared object file")
+        if not os.environ.get("ASCEND_HOME_PATH"):
+            raise RuntimeError("libascendcl.so: cannot open shared object file")
         return self
     def __matmul__(self, other): return Tensor(8)
     def sum(self): return self
@@ -38,31 +41,53 @@ BUILD = """
 #!/bin/bash
 set -e
 echo "$@" >> arguments; env > environment; python -c 'import torch, torch_npu, pybind11'
-case "$2" in kernels) python make.py output sgl_kernel_npu;; deepep*) python make.py output deep_ep;; *) exit 1;; esac
+case "$2" in
+    kernels) python make.py output sgl_kernel_npu;;
+    deepep*) python make.py output deep_ep;;
+    *) exit 1;;
+esac
 """
 MAKE = """
 import sys, zipfile, pathlib
 folder = pathlib.Path(sys.argv[1]); folder.mkdir(exist_ok=True)
 for name in sys.argv[2:]:
     about = f"{name}-1.0.dist-info"
+    files = {
+        f"{name}/__init__.py": "",
+        f"{name}/{name}_cpp.so": "",
+        f"{about}/METADATA": f"Metadata-Version: 2.1\\nName: {name}\\nVersion: 1.0\\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+        f"{about}/RECORD": "",
+    }
     with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr(f"{name}/__init__.py", ""); wheel.writestr(f"{name}/{name}_cpp.so", ""); wheel.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\\nName: {name}\\nVersion: 1.0\\n")
-        wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\\nGenerator: t\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"); wheel.writestr(f"{about}/RECORD", "")
+        for path, text in files.items(): wheel.writestr(path, text)
 """
 BACKEND = """
 import zipfile, pathlib, sys
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 def build_editable(folder, config_settings=None, metadata_directory=None):
     name = "sglang-0.0-py3-none-any.whl"
-    text = pathlib.Path("pyproject.toml").read_text()
-    requires = "".join(f"Requires-Dist: {line[2:]}\\n" for line in text.splitlines() if line.startswith("# "))
+    lines, about = pathlib.Path("pyproject.toml").read_text().splitlines(), "sglang-0.0.dist-info"
+    requires = [f"Requires-Dist: {line[2:]}" for line in lines if line.startswith("# ")]
+    extras = [f"Provides-Extra: {extra}" for extra in ("srt_npu", "all_npu")]
+    named = ["Metadata-Version: 2.1", "Name: sglang", "Version: 0.0"]
+    files = {
+        "sglang/__init__.py": f"file = {lines[0]!r}",
+        f"{about}/METADATA": "\\n".join([*named, *extras, *requires, ""]),
+        f"{about}/WHEEL": "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+        f"{about}/RECORD": "",
+    }
     with zipfile.ZipFile(pathlib.Path(folder, name), "w") as wheel:
-        wheel.writestr("sglang/__init__.py", f"file = {text.splitlines()[0]!r}"); wheel.writestr("sglang-0.0.dist-info/RECORD", "")
-        wheel.writestr("sglang-0.0.dist-info/METADATA", f"Metadata-Version: 2.1\\nName: sglang\\nVersion: 0.0\\nProvides-Extra: srt_npu\\nProvides-Extra: all_npu\\n{requires}")
-        wheel.writestr("sglang-0.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nGenerator: t\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        for path, text in files.items(): wheel.writestr(path, text)
     return name
 """
-PYPROJECT = '#{kind}\n{requires}\n[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+PYPROJECT = """#{kind}
+{requires}
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+"""
 
 
 def installed(
@@ -157,7 +182,8 @@ def stand_in(folder: Path, stack: Stack, architecture: str) -> dict[str, str]:
     cann = folder / "昇腾 cann"
     cann.mkdir()
     (cann / "set_env.sh").write_text(
-        f'export ASCEND_HOME_PATH="{cann}"\nexport LD_LIBRARY_PATH="{cann}/lib64:$LD_LIBRARY_PATH"\n'
+        f'export ASCEND_HOME_PATH="{cann}"\n'
+        f'export LD_LIBRARY_PATH="{cann}/lib64:$LD_LIBRARY_PATH"\n'
     )
     return {
         "GIT_CONFIG_COUNT": "1",

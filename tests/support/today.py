@@ -56,11 +56,12 @@ PROGRAMS = {
 def programs() -> dict[str, str]:
     "A program's file, its text, and how a script names it, to what stands for it in a case."
     files = {name: program(file) for name, file in PROGRAMS.items()}
-    forms = {
-        f"<{name}>": (text := file.read_text(), shlex.quote(text), str(file), f'"$programs"/{file.name}')
-        for name, file in files.items()
-    }
-    return {form: name for name, each in forms.items() for form in each}
+
+    def forms(file: Path) -> tuple[str, ...]:
+        text = file.read_text()
+        return text, shlex.quote(text), str(file), f'"$programs"/{file.name}'
+
+    return {form: f"<{name}>" for name, file in files.items() for form in forms(file)}
 
 
 def marks() -> list[tuple[str, str]]:

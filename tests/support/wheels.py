@@ -1,4 +1,7 @@
-"Wheels of a few hundred bytes and a package index on loopback that serves them and source archives, well or badly."
+"""Wheels of a few hundred bytes, and a package index on loopback that serves them, well or badly.
+
+Source archives too.
+"""
 
 import base64
 import hashlib
@@ -36,12 +39,14 @@ def make_wheel(
     files = {
         f"{module or plain}/__init__.py": code,
         f"{about}/METADATA": metadata,
-        f"{about}/WHEEL": f"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: {tag}\n",
+        f"{about}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n",
     }
-    lines = [
-        f"{path},sha256={base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip('=')},{len(text)}"
-        for path, text in files.items()
-    ]
+
+    def row(path: str, text: str) -> str:
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        return f"{path},sha256={digest.rstrip('=')},{len(text)}"
+
+    lines = [row(path, text) for path, text in files.items()]
     files[f"{about}/RECORD"] = "\n".join([*lines, f"{about}/RECORD,,", ""])
     wheel = folder / f"{plain}-{version}-{tag}.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
@@ -56,10 +61,10 @@ def sha256(file: Path) -> str:
 
 @contextmanager
 def index(folder: Path, fault: str = "", hashes: bool = False):
-    """A simple index (PEP 503) of a folder's wheels and archives (.tar.gz), each with its SHA-256 where `hashes` says so.
+    """A simple index (PEP 503) of a folder's wheels and archives (.tar.gz).
 
-    Faults: `page` answers a login page, `403`, `500`, `empty`, `hang`, `hash` lists wrong hashes, `half`
-    ends each file in its middle."""
+    Each has its SHA-256 where `hashes` says so. Faults: `page` answers a login page, `403`, `500`,
+    `empty`, `hang`, `hash` lists wrong hashes, `half` ends each file in its middle."""
 
     def mark(wheel: Path) -> str:
         if fault == "hash":

@@ -201,8 +201,21 @@ def answer_once(data: bytes) -> str:
     return f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
+def response(status: str, kind: str, body: bytes) -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
-PIECE = b'data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"half"},"finish_reason":null}]}\n\n'
+CHUNK = {
+    "id": "1",
+    "object": "chat.completion.chunk",
+    "created": 1,
+    "model": "m",
+    "choices": [{"index": 0, "delta": {"content": "half"}, "finish_reason": None}],
+}
+PIECE = f"data: {json.dumps(CHUNK)}\n\n".encode()
+GATEWAY = b"<html><h1>502 Bad Gateway</h1></html>\r\n"
 
 
 @pytest.mark.parametrize(
@@ -210,21 +223,18 @@ PIECE = b'data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"
     [
         (HEAD + b"Content-Length: 9999\r\n\r\n" + PIECE, "broke off in the middle"),
         (HEAD + b"Connection: close\r\n\r\n" + PIECE + b"data: {broken\n\n", "cannot be read"),
+        (response("404 Not Found", "text/html", b"<html></html>"), "does not know"),
         (
-            b"HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\nContent-Length: 13\r\n\r\n<html></html>",
-            "does not know",
-        ),
-        (
-            b'HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: 18\r\n\r\n{"message": "no!"}',
+            response("400 Bad Request", "application/json", b'{"message": "no!"}'),
             "refused the request .400",
         ),
         (b"", "Nothing answers"),
         (
-            b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 39\r\n\r\n<html><h1>502 Bad Gateway</h1></html>\r\n",
+            response("502 Bad Gateway", "text/html", GATEWAY),
             "failed .502.: an HTML page came back",
         ),
         (
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 21\r\n\r\n<html>Log in</html>\r\n",
+            response("200 OK", "text/html", b"<html>Log in</html>\r\n"),
             "sent nothing that is a reply",
         ),
         (

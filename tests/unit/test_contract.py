@@ -9,6 +9,7 @@ import pytest
 from qwen_npu_tut.call import Endpoint
 from qwen_npu_tut.contract import QUESTIONS, answer_of, contract
 
+
 class Broken(BaseHTTPRequestHandler):
     "A server that answers every chat alike, and wrongly where told so."
 

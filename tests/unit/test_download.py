@@ -808,6 +808,20 @@ def test_through_a_proxy_with_a_token_that_nobody_sees(original, monkeypatch, ca
     )
 
 
+@pytest.mark.parametrize("refuses", [False, True], ids=["whole", "refused"])
+def test_hugging_face_through_a_proxy_with_a_token(original, house, script, monkeypatch, refuses):
+    for name in ("HTTP_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    fault = Answers(403, pattern=SECOND) if refuses else Fault()
+    with Hub(original, MODEL, fault, "huggingface") as hub:
+        process = script("http://models.invalid", HF_TOKEN="hf-0123-secret", http_proxy=hub.url)
+        output, errors = process.communicate(timeout=patient(30))
+    said = "does not let us read" if refuses else "is whole: 5 files"
+    assert process.returncode == int(refuses) and said in output
+    receipt = receipt_file(house / "models" / "owner--Small-0.6B").read_text()
+    assert "secret" not in output + errors + receipt and "http://models.invalid" in receipt
+
+
 @pytest.mark.parametrize(
     "name, given, found",
     [

@@ -8,7 +8,9 @@ import ast
 import itertools
 import re
 import string
+from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,11 +20,14 @@ from qwen_npu_tut.base.events import sentences
 
 PACKAGE = Path(qwen_npu_tut.__file__).parent
 ROWS = sentences()
-PARTS = ("what", "fix", "ok")  # of a row: what is wrong, what to do, what is said where all is well
+PARTS = ("what", "fix", "ok", "source")  # of a row; `ok` is said where nothing is wrong
 ANY = "\0"  # stands for whatever a computed part of a name may be
+# The functions that look a row up, and the arguments that name it, the first that is given.
+LOOK_UP = {("events", "problem"): ["name"], ("check", "judged"): ["row", "id"]}
+BESIDE = "-in-container"  # `judged` takes the row of this ending where there is one
 
 
-@dataclass
+@dataclass(eq=False)
 class Module:
     "What a file of the package defines, and where its names come from."
 
@@ -52,8 +57,9 @@ MODULES = [
 ]
 
 
-def inner(function: ast.FunctionDef, kind: type) -> list:
-    return [node for node in ast.walk(function) if isinstance(node, kind)]
+@cache
+def inner(tree: ast.AST, kind: type) -> list:
+    return [node for node in ast.walk(tree) if isinstance(node, kind)]
 
 
 def parameters(function: ast.FunctionDef) -> list[str]:
@@ -61,57 +67,96 @@ def parameters(function: ast.FunctionDef) -> list[str]:
     return [each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
 
 
-def own(node: ast.expr, function: ast.FunctionDef) -> list[str]:
-    "The parameters that an expression chooses from: `name`, or `row or id`."
-    names = node.values if isinstance(node, ast.BoolOp) else [node]
-    found = [getattr(each, "id", "") for each in names]
-    return found if set(found) <= set(parameters(function)) else []
+def own(node: ast.expr, function: ast.FunctionDef) -> bool:
+    "Whether an expression is a parameter of its function."
+    return isinstance(node, ast.Name) and node.id in parameters(function)
 
 
-def asks_table(node: ast.Subscript) -> bool:
-    "sentences()[…]"
-    return isinstance(node.value, ast.Call) and getattr(node.value.func, "id", "") == "sentences"
+@dataclass(frozen=True)
+class Taker:
+    "A function that takes the name of a row, and the parameters that may hold it."
+
+    function: ast.FunctionDef
+    names: list[str]
+
+    def arguments(self, call: ast.Call) -> dict[str, ast.expr]:
+        "A call's arguments by name."
+        by_place = {each.arg for each in self.function.args.posonlyargs}
+        named = {
+            each.arg: each.value for each in call.keywords if each.arg not in {None, *by_place}
+        }
+        return dict(zip(parameters(self.function), call.args)) | named
+
+    def rows(self, call: ast.Call) -> list[ast.expr]:
+        "The arguments that may name the row: the first that is not empty does."
+        arguments = self.arguments(call)
+        return [arguments[name] for name in self.names if name in arguments]
+
+    def adds(self) -> set[str]:
+        "The values that the function gives to each row itself."
+        own = getattr(self.function.args.kwarg, "arg", "")
+        steps = [
+            each for each in inner(self.function, ast.AugAssign) if own in names_in(each.target)
+        ]
+        return {key.value for each in steps for key in getattr(each.value, "keys", [])}
 
 
-Taker = tuple[ast.FunctionDef, list[str]]  # a function, its parameters that may hold a row's name
+def calls(function: ast.FunctionDef) -> list[ast.Call]:
+    "The calls in a function; those of a function within it are that one's."
+    within = [each for each in inner(function, ast.FunctionDef) if each is not function]
+    skipped = {id(call) for each in within for call in inner(each, ast.Call)}
+    return [call for call in inner(function, ast.Call) if id(call) not in skipped]
+
+
+def plain_looks(module: Module, function: ast.FunctionDef) -> list[ast.Subscript]:
+    "Where a function takes a row that it names itself."
+    looks = [each for each in inner(function, ast.Subscript) if opens(module, each.value)]
+    return [each for each in looks if isinstance(each.slice, ast.Constant)]
+
+
+def opens(module: Module, node: ast.expr) -> bool:
+    "sentences()"
+    return isinstance(node, ast.Call) and module.meant(node) == ("events", "sentences")
+
+
+def looks_up(module: Module, function: ast.FunctionDef) -> bool:
+    "Whether a function takes rows that others name; to ask whether a row is there is no look."
+    plain = {id(each.value) for each in plain_looks(module, function)}
+    asked = {id(each) for node in inner(function, ast.Compare) for each in node.comparators}
+    opened = [each for each in calls(function) if opens(module, each)]
+    return any(id(each) not in plain | asked for each in opened)
 
 
 def find_takers() -> dict[tuple[str, str], Taker]:
-    "The functions that take the name of a row: they look it up, or hand it to one that does."
-    takers: dict[tuple[str, str], Taker] = {}
+    "The functions that look a row up, and those that hand a name on to one of them."
+    takers = {
+        (module.name, name): Taker(function, LOOK_UP.get((module.name, name), []))
+        for module in MODULES
+        for name, function in module.functions.items()
+        if looks_up(module, function)
+    }
     while True:
         count = len(takers)
         for module in MODULES:
             for name, function in module.functions.items():
-                named = [each.slice for each in inner(function, ast.Subscript) if asks_table(each)]
                 for call in inner(function, ast.Call):
-                    if module.meant(call) in takers:
-                        named += row_argument(call, takers[module.meant(call)])
-                for node in named:
-                    if own(node, function):
-                        takers[module.name, name] = function, own(node, function)
+                    taker = takers.get(module.meant(call))
+                    handed = (
+                        [each.id for each in taker.rows(call) if own(each, function)]
+                        if taker
+                        else []
+                    )
+                    if handed:
+                        takers.setdefault((module.name, name), Taker(function, handed))
         if len(takers) == count:
             return takers
 
 
-def given(call: ast.Call, function: ast.FunctionDef) -> dict[str, ast.expr]:
-    "A call's arguments by the names of the function's parameters."
-    by_place = {each.arg for each in function.args.posonlyargs}
-    named = {each.arg: each.value for each in call.keywords if each.arg not in {None, *by_place}}
-    return dict(zip(parameters(function), call.args)) | named
-
-
-def row_argument(call: ast.Call, taker: Taker) -> list[ast.expr]:
-    "The argument that names the row: the first of the parameters that is given."
-    arguments = given(call, taker[0])
-    return [arguments[name] for name in taker[1] if name in arguments][:1]
+def names_in(target: ast.expr) -> set[str]:
+    return {each.id for each in ast.walk(target) if isinstance(each, ast.Name)}
 
 
 TAKERS = find_takers()
-
-
-def names_in(target: ast.expr) -> set[str]:
-    return {each.id for each in ast.walk(target) if isinstance(each, ast.Name)}
 
 
 def pairs(target: ast.expr, value: ast.expr) -> list[tuple[ast.expr, ast.expr]]:
@@ -121,37 +166,35 @@ def pairs(target: ast.expr, value: ast.expr) -> list[tuple[ast.expr, ast.expr]]:
     return [(target, value)]
 
 
-@dataclass
+@cache
+def assigned(tree: ast.AST) -> dict[str, list[ast.expr]]:
+    "What is assigned to each name within a tree, or what the name runs through."
+    found = defaultdict(list)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            parts = [pair for target in node.targets for pair in pairs(target, node.value)]
+        elif isinstance(node, ast.AnnAssign | ast.NamedExpr):
+            parts = [(node.target, node.value)] if node.value else []
+        elif isinstance(node, ast.For | ast.comprehension):
+            parts = [(node.target, node.iter)]
+        else:
+            continue
+        for target, value in parts:
+            for name in names_in(target):
+                found[name].append(value)
+    return dict(found)
+
+
+@dataclass(frozen=True)
 class Scope:
     "A function and its module: where a name's values are looked up."
 
     module: Module
-    function: ast.AST
+    function: ast.FunctionDef
 
     def values(self, name: str) -> list[ast.expr]:
-        "What is assigned to a name, or what it runs through, in the function, else in the module."
-        for tree in (self.function, self.module.tree):
-            found = []
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Assign):
-                    found += [
-                        value
-                        for target in node.targets
-                        for each, value in pairs(target, node.value)
-                        if name in names_in(each)
-                    ]
-                    continue
-                if isinstance(node, ast.AnnAssign | ast.NamedExpr):
-                    target, value = node.target, node.value
-                elif isinstance(node, ast.For | ast.comprehension):
-                    target, value = node.target, node.iter
-                else:
-                    continue
-                if name in names_in(target):
-                    found.append(value)
-            if found:
-                return [each for each in found if each is not None]
-        return []
+        "What a name may stand for: in the function, else in the module."
+        return assigned(self.function).get(name) or assigned(self.module.tree).get(name, [])
 
     def texts(self, node: ast.expr, seen: frozenset = frozenset()) -> set[str]:
         "The texts that an expression can be; ANY for what cannot be seen in one."
@@ -184,6 +227,15 @@ class Scope:
                 return set().union(*(self.texts(each, seen) for each in node.elts))
             case ast.Subscript():
                 return self.texts(node.value, seen)
+            case ast.GeneratorExp():
+                return self.texts(node.elt, seen)
+            case ast.Call(func=ast.Name(id="next")):
+                return set().union(*(self.texts(each, seen) for each in node.args))
+            case ast.Call(func=ast.Name(id=name)) if name in self.module.functions:
+                function = self.module.functions[name]
+                given = [each.value for each in inner(function, ast.Return) if each.value]
+                scope = Scope(self.module, function)
+                return set().union(*(scope.texts(each, seen) for each in given))
             case ast.Call(func=ast.Attribute(attr="get" | "items" | "values", value=table)):
                 return set().union(*(self.texts(each, seen) for each in (table, *node.args[1:])))
         return set()
@@ -200,8 +252,19 @@ class Scope:
             case ast.Call(func=ast.Name(id="dict")):
                 return {each.arg for each in node.keywords if each.arg}
             case ast.Name():
-                return set().union(*(self.keys(each) for each in self.values(node.id)))
+                found = (self.keys(each) for each in self.values(node.id))
+                return set().union(*found, self.added(node.id))
         return set()
+
+    def added(self, name: str) -> set[str]:
+        "The keys of a mapping that are set one by one."
+        targets = [each for step in inner(self.function, ast.Assign) for each in step.targets]
+        places = [each for each in targets if isinstance(each, ast.Subscript)]
+        return {
+            each.slice.value
+            for each in places
+            if name in names_in(each.value) and isinstance(each.slice, ast.Constant)
+        }
 
 
 @dataclass(frozen=True)
@@ -226,19 +289,39 @@ def rows_like(texts: set[str]) -> set[str]:
 
 
 def use(call: ast.Call, scope: Scope, taker: Taker, place: str) -> Use:
-    arguments = given(call, taker[0])
-    (named,) = row_argument(call, taker)
-    values = {each.arg for each in call.keywords if each.arg}
+    values, texts, variable = taker.adds(), {""}, ""
     for each in call.keywords:
-        if each.arg is None:
-            values |= scope.keys(each.value)
-    part = scope.texts(arguments["part"]) if "part" in arguments else set()
-    if not part and "part" in parameters(taker[0]):
-        part = {"what"}
-    parts = tuple(each for each in PARTS if each not in values and (not part or each in part))
-    variable = named.id if isinstance(named, ast.Name) else ""
-    rows = rows_like(scope.texts(named) - {""})
+        values |= {each.arg} if each.arg else scope.keys(each.value)
+    for each in taker.rows(call):
+        if "" not in texts:
+            break
+        texts = texts - {""} | scope.texts(each)
+        variable = each.id if isinstance(each, ast.Name) else ""
+    rows = rows_like(texts - {""})
+    if taker.function.name == "judged":
+        rows |= {f"{row}{BESIDE}" for row in rows} & ROWS.keys()
+    good = taker.arguments(call).get("good")
+    parts = ("ok", "source") if isinstance(good, ast.Constant) and good.value is True else PARTS
     return Use(place, variable, frozenset(rows), frozenset(values), parts)
+
+
+def whole(call: ast.Call, scope: Scope) -> ast.Call:
+    "A call as it is meant: `see(b)` after `see = partial(judged, a)` is `judged(a, b)`."
+    before = [
+        made
+        for made in scope.values(getattr(call.func, "id", ""))
+        if isinstance(made, ast.Call)
+        and getattr(made.func, "id", "") == "partial"
+        and made.lineno < call.lineno
+    ]
+    if not before:
+        return call
+    first, *rest = before[-1].args
+    args, keywords = [*rest, *call.args], [*before[-1].keywords, *call.keywords]
+    made = ast.Call(func=first, args=args, keywords=keywords, lineno=before[-1].lineno)
+    meant = whole(made, scope)
+    meant.lineno = call.lineno
+    return meant
 
 
 def find_uses() -> list[Use]:
@@ -246,35 +329,44 @@ def find_uses() -> list[Use]:
     uses = []
     for module in MODULES:
         for function in module.functions.values():
-            nested = {
-                id(call)
-                for each in inner(function, ast.FunctionDef)
-                if each is not function
-                for call in inner(each, ast.Call)
-            }
-            for call in inner(function, ast.Call):
+            scope = Scope(module, function)
+            for each in plain_looks(module, function):
+                place = f"{module.name}.{function.name}:{each.lineno}"
+                uses.append(Use(place, "", frozenset({each.slice.value}), frozenset(), ()))
+            for call in (whole(each, scope) for each in calls(function)):
                 taker = TAKERS.get(module.meant(call))
-                if taker is None or id(call) in nested:
-                    continue
-                if any(own(each, function) for each in row_argument(call, taker)):
-                    continue
-                place = f"{module.name}.{function.name}:{call.lineno}"
-                uses.append(use(call, Scope(module, function), taker, place))
+                if taker and not any(own(each, function) for each in taker.rows(call)):
+                    place = f"{module.name}.{function.name}:{call.lineno}"
+                    uses.append(use(call, scope, taker, place))
     return uses
 
 
 USES = find_uses()
 
 
+def row_of(name: str) -> dict:
+    "A row with what it has from the row that it is like."
+    row = ROWS[name]
+    return {**(row_of(row["like"]) if "like" in row else {}), **row}
+
+
+LIKED = {row.get("like") for row in ROWS.values()}
+
+
+def sentence(name: str, part: str, language: str = "en") -> str:
+    said = row_of(name).get(part, "")
+    return said if isinstance(said, str) else said[language]
+
+
 def wanted(row: str, parts: tuple[str, ...] = PARTS, language: str = "en") -> set[str]:
     "The values that the sentences of a row want."
-    texts = [ROWS[row][part][language] for part in parts if part in ROWS[row]]
+    texts = [sentence(row, part, language) for part in parts]
     fields = [each for text in texts for _, each, _, _ in string.Formatter().parse(text)]
     return {re.split(r"[.\[]", each)[0] for each in fields if each}
 
 
 def test_the_functions_that_take_a_rows_name_are_found():
-    assert TAKERS["events", "problem"][1] == ["name"]
+    assert [place for place, taker in TAKERS.items() if not taker.names] == []
     assert len(USES) > 100 and sum(len(each.rows) > 1 for each in USES) > 3
 
 
@@ -300,6 +392,7 @@ def test_every_value_that_a_sentence_wants_is_given(each):
 
 def test_every_row_is_named_by_somebody():
     named = set().union(*(each.rows for each in USES))
+    named |= {ROWS[name].get("like") for name in named}
     assert sorted(ROWS.keys() - named) == []
 
 
@@ -307,31 +400,28 @@ def test_every_row_is_named_by_somebody():
 def test_a_row_is_whole(name):
     row = ROWS[name]
     assert re.fullmatch(r"[a-z0-9]+([-_][a-z0-9]+)*", name)
-    assert row.keys() <= {*PARTS, "code", "level", "source"}
-    assert "what" in row or "fix" in row
+    assert row.keys() <= {*PARTS, "code", "level", "like"}
+    assert row_of(name).keys() & {"what", "ok"} or name in LIKED
+    assert row.get("like") in (None, *ROWS) and row.get("like") != name
     assert type(row.get("code", 1)) is int and row.get("code", 1) in (1, 2, 130)
-    for part in PARTS:
-        texts = row.get(part, {"en": "-", "zh": ""})
-        assert texts.keys() == {"en", "zh"} and texts["en"].strip() == texts["en"] != "", part
-        assert isinstance(texts["zh"], str)
+    assert row.get("level", "warn") in ("warn", "block") and isinstance(row.get("source", ""), str)
+    for part in {"what", "fix", "ok"} & row.keys():
+        texts = row[part]
+        assert texts.keys() == {"en", "zh"} and isinstance(texts["zh"], str), part
+        assert texts["en"].strip() == texts["en"] != "", part
         if texts["zh"]:
             assert wanted(name, (part,), "zh") == wanted(name, (part,)), part
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, row in ROWS.items() if {"what", "fix"} <= row.keys()]
-)
+@pytest.mark.parametrize("name", ROWS)
 def test_a_sentence_is_a_sentence(name):
-    "It ends with a full stop, with a command to be copied, or with the words of somebody else."
-    for part in ("what", "fix"):
-        text = ROWS[name][part]["en"]
-        assert re.search(r"[.!?}]$|: [^:]+$", text), text
+    "It ends with a full stop, a command to be copied, or the words of somebody else."
+    for part in {"what", "fix", "ok"} & ROWS[name].keys():
+        text = sentence(name, part)
+        command = part == "fix" and re.search(r"(^|: )[a-z~/-]", text)
+        assert command or re.search(r"[.!?}]$", text), text
 
 
 def test_no_two_rows_say_the_same():
-    said = [
-        (row["what"]["en"], row["fix"]["en"])
-        for row in ROWS.values()
-        if "fix" in row and "what" in row
-    ]
+    said = [tuple(sentence(name, part) for part in ("what", "fix", "ok")) for name in ROWS]
     assert sorted({each for each in said if said.count(each) > 1}) == []

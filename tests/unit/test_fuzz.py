@@ -1,6 +1,9 @@
-"""""Whatever comes in, an answer comes out or an error of ours.
+(
+    """""Whatever comes in, an answer comes out or an error of ours.
 
-A few hundred cases each; `make prove` runs 10,000."""""
+A few hundred cases each; `make prove` runs 10,000."""
+    ""
+)
 
 import io
 import json

@@ -1,4 +1,7 @@
-"The engine that is an image, with a stand-in for docker: pulled, asked, served from, stopped, killed. Nothing here was run on an NPU."
+"""The engine that is an image, with a stand-in for docker: pulled, asked, served from, killed.
+
+Nothing here was run on an NPU.
+"""
 
 import io
 import json
@@ -11,18 +14,17 @@ from pathlib import Path
 
 import machines
 import pytest
-from standins import TORCH
+from standins import TORCH, installed
 from test_script import SHELLCHECK, needs_shellcheck
 from test_serve import settings, until  # noqa: F401  a fixture is used by its name
 
-from qwen_npu_tut import kernels, serve
-from qwen_npu_tut.server.launch import key_of
-from qwen_npu_tut.engine.image import container_name
-from qwen_npu_tut.install import engine_python
-from qwen_npu_tut.host.machine import read_machine
-from qwen_npu_tut.engine.plan import run_plan
+from qwen_npu_tut import serve
 from qwen_npu_tut.base.events import Problem
+from qwen_npu_tut.engine.plan import run_plan
 from qwen_npu_tut.engine.stacks import stacks
+from qwen_npu_tut.engine.target import Engine
+from qwen_npu_tut.host.machine import read_machine
+from qwen_npu_tut.server.launch import container_name, key_of, launch
 
 FAKE_DOCKER = Path(__file__).parents[1] / "support" / "fake_docker.py"
 IMAGE = stacks()["cann-9.0-image"]
@@ -51,15 +53,12 @@ def machine(simulated=machines.A2):
 
 def install(**changes) -> list[str]:
     events = []
-    run_plan(
-        kernels.installation(replace(machine(), **changes), IMAGE),
-        os.environ,
-        lambda event: (
+
+    def tell(event):
+        if event.kind in ("done", "skipped"):
             events.append(f"{event.kind} {event.name}")
-            if event.kind in ("done", "skipped")
-            else None
-        ),
-    )
+
+    run_plan(installed(replace(machine(), **changes), IMAGE), os.environ, tell)
     return events
 
 
@@ -87,9 +86,11 @@ def test_it_is_pulled_once_and_computes(docker):
     ],
 )
 def test_the_line_is_what_upstream_documents(docker, simulated, name, devices):
-    "sgl-project/sglang, Ascend installation.mdx@b258740d; devmm_svm, dcmi and npu-smi: vllm-project/vllm-ascend."
+    """sgl-project/sglang, Ascend installation.mdx@b258740d.
+
+    devmm_svm, dcmi and npu-smi: vllm-project/vllm-ascend."""
     wanted = stacks()[name]
-    run_plan(kernels.installation(machine(simulated), wanted), os.environ)
+    run_plan(installed(machine(simulated), wanted), os.environ)
     last = json.loads((docker / "last.json").read_text())
     assert (
         last["image"] == wanted.images[machine(simulated).series] and last["program"] == "python3"
@@ -115,9 +116,8 @@ def test_the_line_is_what_upstream_documents(docker, simulated, name, devices):
 @pytest.fixture
 def started(docker, settings, monkeypatch):  # noqa: F811
     install()
-    return lambda **more: serve.start(
-        replace(settings, **more), IMAGE, environment=dict(os.environ)
-    )
+    engine = Engine(machine(), IMAGE)
+    return lambda **more: serve.start(launch(replace(settings, **more), engine, dict(os.environ)))
 
 
 def test_a_server_in_a_container(docker, started, private_home):
@@ -173,14 +173,14 @@ def test_without_docker_nothing_is_begun(private_home, monkeypatch, tmp_path):
 @needs_shellcheck
 def test_the_interpreter_is_a_sound_shell_script(docker, tmp_path):
     install()
-    assert (
-        subprocess.run([SHELLCHECK, "--severity=warning", engine_python(IMAGE.name)]).returncode
-        == 0
-    )
+    line = [SHELLCHECK, "--severity=warning", Engine(machine(), IMAGE).python]
+    assert subprocess.run(line).returncode == 0
 
 
 def test_up_from_first_to_last(docker, run, monkeypatch, tmp_path):
-    "The whole walk on a simulated server that has driver and docker: the image is proposed, shown, asked for once, and answers."
+    """The whole walk on a simulated server that has driver and docker.
+
+    The image is proposed, shown, asked for once, and answers."""
     from qwen_npu_tut import walk
     from qwen_npu_tut.rehearsal.hub import small_model
 

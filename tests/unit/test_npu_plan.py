@@ -1,4 +1,7 @@
-"The whole plan for an NPU, each step really run on a simulated machine with stand-ins for the chip and the network; nothing here was run on an NPU."
+"""The whole plan for an NPU, each step really run on a simulated machine.
+
+Chip and network are stand-ins; nothing here was run on an NPU.
+"""
 
 import os
 import secrets
@@ -86,14 +89,15 @@ def run_whole(server, monkeypatch, tmp_path, series, name, architecture):
         )
     assert [kind for kind, _ in events] == ["done"] * len(steps)
     assert [step.done.gap() for step in steps] == [""] * len(steps)
-    # what is left at the end: the stack's torch and numpy, Ascend's triton, SGLang from the file for NPUs
+    # left at the end: the stack's torch and numpy, Ascend's triton, SGLang from the file for NPUs
     assert (
         in_engine(name, "import triton, sglang; print(triton.whose, sglang.file)")
         == "of Ascend #for an NPU"
     )
     versions = in_engine(
         name,
-        "from importlib.metadata import version; print(version('torch'), version('numpy'), version('torch-npu'))",
+        "from importlib.metadata import version as of; "
+        "print(of('torch'), of('numpy'), of('torch-npu'))",
     ).split()
     assert versions == [
         wanted.version("torch")
@@ -117,13 +121,9 @@ def run_whole(server, monkeypatch, tmp_path, series, name, architecture):
             in (source / "environment").read_text()
         )
     if deepep:
-        assert (
-            in_engine(
-                name,
-                "import sysconfig, pathlib; print((pathlib.Path(sysconfig.get_path('purelib')) / 'deep_ep_cpp.so').resolve().parent.name)",
-            )
-            == "deep_ep"
-        )
+        code = """import sysconfig, pathlib
+print((pathlib.Path(sysconfig.get_path('purelib')) / 'deep_ep_cpp.so').resolve().parent.name)"""
+        assert in_engine(name, code) == "deep_ep"
     again = []
     run_plan(
         installed(machine, wanted, "https://nobody.invalid", deepep=deepep),

@@ -1,4 +1,7 @@
-"A plan that is killed, doubled and lied to: it finishes on the next call, and nothing half-done passes for whole."
+"""A plan that is killed, doubled and lied to.
+
+It finishes on the next call, and nothing half-done passes for whole.
+"""
 
 import os
 import signal
@@ -16,12 +19,17 @@ from qwen_npu_tut.base.events import Event
 from qwen_npu_tut.engine.plan import FileDone, PackagesDone, Step, run_plan
 from qwen_npu_tut.base.events import Problem
 
-WORK = "import sys, time; print('at work', flush=True); time.sleep(float(sys.argv[2])); open(sys.argv[1], 'w').write('done')"
+WORK = """import sys, time
+print('at work', flush=True)
+time.sleep(float(sys.argv[2]))
+open(sys.argv[1], 'w').write('done')
+"""
 RUN = """
     import os, sys
     from pathlib import Path
     from qwen_npu_tut.engine.plan import FileDone, Step, run_plan
-    step = Step("work", "to be killed", (sys.executable, "-c", sys.argv[3], sys.argv[1], sys.argv[2]), FileDone(Path(sys.argv[1]), "done"))
+    line = (sys.executable, "-c", sys.argv[3], sys.argv[1], sys.argv[2])
+    step = Step("work", "to be killed", line, FileDone(Path(sys.argv[1]), "done"))
     run_plan([step], os.environ, lambda event: print(event.kind, event.text, flush=True))
 """
 
@@ -48,7 +56,8 @@ def test_killed_between_two_instructions_and_finished_by_the_next_run(private_ho
     first.wait()
     assert not (tmp_path / "result").exists()
     for child in children:
-        child.kill()  # what the killed run left at work would take its minute; that it is waited for is tested below
+        # What the killed run left at work would take its minute; that it is waited for is below.
+        child.kill()
     second = runner(tmp_path / "result", 0)
     assert second.wait(patient(30)) == 0 and (tmp_path / "result").read_text() == "done"
 
@@ -82,7 +91,9 @@ def test_control_c_ends_the_step_too(private_home, tmp_path):
 
 
 def test_packages_of_an_interrupted_pip_are_cleared_away(private_home, tmp_path):
-    "A wheel installed by the real pip, then robbed of its RECORD as a kill does; the next run installs it again."
+    """A wheel installed by the real pip, then robbed of its RECORD as a kill does.
+
+    The next run installs it again."""
     wheel = make_wheel(tmp_path, "sample", "1.0")
     site = tmp_path / "site"
     command = (
@@ -104,6 +115,16 @@ def test_packages_of_an_interrupted_pip_are_cleared_away(private_home, tmp_path)
     assert "sample 1.0" in step.done.gap()
     run_plan([step], os.environ)
     assert step.done.gap() == "" and (site / "sample.py").is_file()
+
+
+@pytest.mark.parametrize("name", ["ruamel..yaml__x", "Ruamel.Yaml-X", "ruamel-yaml-x"])
+def test_a_name_is_found_however_it_is_spelled(tmp_path, name):
+    "A run of separators is one (packaging.python.org, name normalization)."
+    about = tmp_path / "ruamel..yaml__x-1.0.dist-info"
+    about.mkdir()
+    (about / "RECORD").write_text("")
+    assert PackagesDone(tmp_path, {name: "1.0"}).gap() == ""
+    assert "has to go" in PackagesDone(tmp_path, {}, (name,)).gap()
 
 
 def make_wheel(folder: Path, name: str, version: str) -> Path:
@@ -171,14 +192,8 @@ def test_a_failed_step_names_its_known_cause(private_home, tmp_path):
         )
 
     with pytest.raises(Problem) as first:
-        run_plan(
-            [
-                failing(
-                    "ImportError: libatb.so: cannot open shared object file: No such file or directory"
-                )
-            ],
-            os.environ,
-        )
+        missing = "libatb.so: cannot open shared object file: No such file or directory"
+        run_plan([failing(f"ImportError: {missing}")], os.environ)
     assert "NNAL" in first.value.fix and "Its last lines:" in first.value.fix
     with pytest.raises(Problem) as second:
         run_plan([failing("something that nobody knows")], os.environ)

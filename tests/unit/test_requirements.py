@@ -1,6 +1,6 @@
 """Whatever is installed here comes ready-made for x86_64 and aarch64: the package index is asked.
 
-pip takes the newest version that a requirement allows. Where that version has no wheel for the machine,
+pip takes the newest version that a requirement allows. Where that has no wheel for the machine,
 pip builds its source archive, which may need a compiler, and may fetch what no package index has.
 """
 
@@ -114,7 +114,9 @@ def allows(requires: str, python: str) -> bool:
 def found(
     files: list[dict], python: str, fitting: set[Tag], pinned: bool = False
 ) -> dict[Version, set[str]]:
-    "Each version that pip could install, with the kinds of file that it has there; one that was withdrawn only where it is pinned (PEP 592)."
+    """Each version that pip could install, with the kinds of file that it has there.
+
+    One that was withdrawn counts only where it is pinned (PEP 592)."""
     versions: dict[Version, set[str]] = {}
     for file in files:
         if (

@@ -1,4 +1,4 @@
-"Whether a set's versions can still be had: asked of an index of our own, where every answer is known."
+"Whether a set's versions can still be had: asked of an index of ours, where every answer is known."
 
 from dataclasses import replace
 
@@ -11,7 +11,9 @@ from qwen_npu_tut.engine.stacks import Pin, stacks
 
 @pytest.fixture
 def asked(monkeypatch, tmp_path):
-    "A small set, asked of an index that holds what the test put there; gives verdicts by package and architecture."
+    """A small set, asked of an index that holds what the test put there.
+
+    Gives resolutions by package and architecture."""
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
     (tmp_path / "wheels").mkdir()
 

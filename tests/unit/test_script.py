@@ -11,7 +11,6 @@ import pytest
 
 from standins import installed
 
-from qwen_npu_tut.base.files import program
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.engine.plan import FileDone, Step, run_plan, script_text
 from qwen_npu_tut.engine.stacks import stacks

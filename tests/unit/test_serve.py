@@ -44,8 +44,8 @@ def engine(tmp_path, private_home):
     )
     file.chmod(0o755)
     yield file
-    for record in (private_home / "servers").glob("*.json"):
-        serve.stop(record.stem, grace=0)
+    for name in serve.SERVERS.names():
+        serve.stop(name, grace=0)
 
 
 @pytest.fixture
@@ -303,8 +303,8 @@ def test_deaf_server_is_ended_by_force(settings, engine):
 
 
 @pytest.mark.parametrize("born", ["another-boot 1", ""], ids=["another boot", "no birth"])
-def test_record_of_another_process(settings, engine, born):
-    "The number in the record is a living process, but not ours: it must survive."
+def test_document_of_another_process(settings, engine, born):
+    "The number that was written down is a living process, but not ours: it must survive."
     bystander = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True
     )
@@ -333,7 +333,7 @@ def test_record_of_another_process(settings, engine, born):
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", '{"pid": 1}', '{"pid": "x", "line": 3}', "\x00\xff"]
 )
-def test_damaged_record(settings, engine, text):
+def test_damaged_document(settings, engine, text):
     write_atomic(serve.SERVERS.file("tested"), text)
     assert (
         serve.status("tested")["state"] == "stopped"

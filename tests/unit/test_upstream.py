@@ -1,6 +1,7 @@
-"""Each step's arguments and environment beside what upstream prescribes, word for word where upstream has a line.
+"""Each step's arguments and environment beside what upstream prescribes, word for word.
 
-The right-hand side was written from the documents named in each comment, not from what the plan printed. Where we leave the document on purpose, the reason stands beside it.
+The right-hand side was written from the documents named in each comment, not from what the plan
+printed. Where we leave the document on purpose, the reason stands beside it.
 """
 
 from dataclasses import replace
@@ -46,25 +47,30 @@ def plan(
     return shown
 
 
-# torch, torchvision, torch_npu: docs/platforms/ascend_npu.md@0175ceec (0.5.3rc0), @60d36e7b (0.5.6.post2), ascend/ascend_npu.md@0b1520f0 (0.5.9), installation.mdx@b258740d (0.5.16);
-# numpy, wheel: docker/Dockerfile.npu@86a32bb5. The CPU index is an extra one here, because torch's own needs are fetched with it.
+# torch, torchvision, torch_npu: docs/platforms/ascend_npu.md@0175ceec (0.5.3rc0), @60d36e7b
+# (0.5.6.post2), ascend/ascend_npu.md@0b1520f0 (0.5.9), installation.mdx@b258740d (0.5.16);
+# numpy, wheel: docker/Dockerfile.npu@86a32bb5. The CPU index is an extra one here, because torch's
+# own needs are fetched with it.
 TORCH = {
     "cann-8.2": ("2.6.0", "0.21.0", "2.6.0"),
     "cann-8.3": ("2.6.0", "0.21.0", "2.6.0.post3"),
     "cann-8.5": ("2.8.0", "0.23.0", "2.8.0.post2"),
     "cann-9.0": ("2.10.0", "0.25.0", "2.10.0"),
 }
-# sgl-kernel-npu README@20250926, @20251206: `bash build.sh -a kernels [SOC]`; SOC Ascend910B1 for A2 and Ascend910_9382 for A3: build.sh, CMakeLists.txt
+# sgl-kernel-npu README@20250926, @20251206: `bash build.sh -a kernels [SOC]`; SOC Ascend910B1 for
+# A2 and Ascend910_9382 for A3: build.sh, CMakeLists.txt
 BUILD = {
     "A2": "bash build.sh -a kernels Ascend910B1",
     "A3": "bash build.sh -a kernels Ascend910_9382",
 }
-# docker/npu.Dockerfile@066209de and scripts/ci/npu/npu_ci_install_dependency.sh: the release's zip; chip names 910b and a3
+# docker/npu.Dockerfile@066209de and scripts/ci/npu/npu_ci_install_dependency.sh: the release's zip;
+# chip names 910b and a3
 ZIP = {
     "cann-8.5": ("2026.02.01.post2", "torch2.8.0-py311-cann8.5.0"),
     "cann-9.0": ("2026.05.01.post3", "torch2.10.0-py311-cann9.0.0"),
 }
-# docker/npu.Dockerfile@78ac30c2: `rm pyproject.toml; mv pyproject_other.toml pyproject.toml; pip install -e .[srt_npu]`; pyproject_npu.toml since 0.5.9, all_npu: installation.mdx@b258740d
+# docker/npu.Dockerfile@78ac30c2: `rm pyproject.toml; mv pyproject_other.toml pyproject.toml;
+# pip install -e .[srt_npu]`; pyproject_npu.toml since 0.5.9, all_npu: installation.mdx@b258740d
 FILE = {
     "cann-8.2": ("pyproject_other.toml", "srt_npu", "v0.5.3rc0"),
     "cann-8.3": ("pyproject_other.toml", "srt_npu", "v0.5.6.post2"),
@@ -85,15 +91,12 @@ def test_torch_and_torch_npu(name, series, architecture):
     local = (
         "+cpu" if architecture == "x86_64" else ""
     )  # torch_npu's wheel for x86_64 requires torch==X+cpu (vllm-project/vllm-ascend#4621)
-    assert (
-        steps["torch"][0]
-        == f"python -m pip install --extra-index-url {CPU_INDEX} torch=={torch}{local} torchvision=={vision}{local}"
-    )
+    both = f"torch=={torch}{local} torchvision=={vision}{local}"
+    assert steps["torch"][0] == f"python -m pip install --extra-index-url {CPU_INDEX} {both}"
     needs = " ".join((*CANN_PYTHON_NEEDS, *BUILD_NEEDS))
-    assert (
-        steps["torch_npu"][0]
-        == f"python -m pip install torch=={torch} torchvision=={vision} torch-npu=={torch_npu} numpy==1.26.4 wheel==0.45.1 {needs}"
-    )
+    pins = f"torch=={torch} torchvision=={vision} torch-npu=={torch_npu}"
+    line = f"python -m pip install {pins} numpy==1.26.4 wheel==0.45.1 {needs}"
+    assert steps["torch_npu"][0] == line
     assert steps["torch_npu"][1] == CANN
     # Ascend/pytorch faq; docker/Dockerfile.npu@86a32bb5; CI of sgl-kernel-npu@20250926
     assert {
@@ -119,7 +122,8 @@ def test_kernels(name, series, architecture):
         )  # submodules: README
         line, environment = steps["kernels build"]
         assert line == BUILD[series]
-        # docker/npu.Dockerfile@78ac30c2: the stub folder inside the build alone, in front; ASCEND_INCLUDE_DIR: build.sh@20251206
+        # docker/npu.Dockerfile@78ac30c2: the stub folder inside the build alone, in front;
+        # ASCEND_INCLUDE_DIR: build.sh@20251206
         assert (
             environment["LD_LIBRARY_PATH"]
             == "/usr/local/Ascend/cann/runtime/lib64/stub:/usr/local/Ascend/cann/lib64"
@@ -134,7 +138,8 @@ def test_kernels(name, series, architecture):
     else:
         tag, middle = ZIP[name]
         chip = {"A2": "910b", "A3": "a3"}[series]
-        address = f"https://github.com/sgl-project/sgl-kernel-npu/releases/download/{tag}/sgl-kernel-npu-{tag}-{middle}-{chip}-{architecture}.zip"
+        releases = f"https://github.com/sgl-project/sgl-kernel-npu/releases/download/{tag}"
+        address = f"{releases}/sgl-kernel-npu-{tag}-{middle}-{chip}-{architecture}.zip"
         assert address in steps["kernels archive"][0].split()
     assert not any(
         word in line for line, _ in steps.values() for word in ("deep_ep", "deepep")
@@ -168,12 +173,14 @@ def test_sglang_and_triton(name, series, architecture):
     )  # installation.mdx@b258740d
     line, _, other = steps["triton-ascend"][0].partition(" --or ")
     assert line.endswith(f"python -m pip install{index} triton-ascend")
-    # docker/npu.Dockerfile@066209de, TRITON_URL_ARM64 and _AMD64: the release, where the index of nightly builds has been cleared
+    # docker/npu.Dockerfile@066209de, TRITON_URL_ARM64 and _AMD64: the release, where the index of
+    # nightly builds has been cleared
     wheel = "triton_ascend-3.2.1-cp311-cp311-manylinux_2_27_{0}.manylinux_2_28_{0}.whl".format(
         architecture
     )
     expected = (
-        f"python -m pip install --no-deps https://gitcode.com/Ascend/triton-ascend/releases/download/v3.2.1/{wheel}"
+        "python -m pip install --no-deps "
+        f"https://gitcode.com/Ascend/triton-ascend/releases/download/v3.2.1/{wheel}"
         if name == "cann-9.0"
         else ""
     )

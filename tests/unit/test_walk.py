@@ -1,5 +1,6 @@
 "Between the rooms: what follows from a choice, what is still to come, which models are fetched."
 
+import json
 from dataclasses import replace
 
 import machines
@@ -81,3 +82,23 @@ def test_a_step_that_fetches_nothing_counts_nothing(private_home):
 def test_an_engine_that_cannot_be_had_here_is_not_counted(private_home):
     guide = walk.choose(machines.A2.host(), stack="guide")
     assert walk.to_come(guide) == walk.sizes(guide, [])
+
+
+@pytest.mark.parametrize("option", ["--hub", "--endpoint"])
+def test_the_hub_has_its_name_and_an_earlier_one(run, tmp_path, option):
+    small_model(tmp_path / "model")
+    with Hub(tmp_path / "model", "owner/model") as hub:
+        code, out, _ = run("download", "owner/model", option, hub.url)
+    assert code == 0 and "model whole" in out
+    assert verify(model_folder("owner/model"), "times")
+
+
+def test_every_format_shows_the_same_steps(run, monkeypatch):
+    monkeypatch.setenv("QWEN_NPU_TORCH_INDEX", "")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # so that nobody is asked
+    table, document, script = (
+        run("plan", "--stack", "cpu", "--format", each)[1] for each in ("table", "json", "sh")
+    )
+    names = [step["name"] for step in json.loads(document)]
+    assert [line[7:].split("  ")[0] for line in table.splitlines()[: len(names)]] == names
+    assert [f"'{name}: to do'" in script for name in names] == [True] * len(names)

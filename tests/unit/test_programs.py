@@ -1,0 +1,277 @@
+"""The programs that run elsewhere, run as they are: in an interpreter that has nothing of ours.
+
+An archive is fetched from a server on loopback that cuts, stalls, forgets ranges and lies.
+"""
+
+import ast
+import hashlib
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import zipfile
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+import qwen_npu_tut
+from qwen_npu_tut.base.files import program
+from qwen_npu_tut.engine.plan import FileDone, Step, script_text
+
+FOLDER = Path(qwen_npu_tut.__file__).parent / "programs"
+FILES = sorted(each for each in FOLDER.glob("*.py") if each.name != "__init__.py")
+RUFF = shutil.which("ruff", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="curl is not here")
+
+
+def ran(name: str, *words, **more) -> subprocess.CompletedProcess:
+    "A program, in an interpreter that sees no variable, no user's folder and no folder of ours."
+    line = [sys.executable, "-I", str(program(name)), *map(str, words)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=60, **more)
+
+
+@pytest.mark.skipif(not RUFF, reason="ruff is not here: the dev extra brings it")
+def test_the_linter_has_nothing_to_say():
+    done = subprocess.run([RUFF, "check", *map(str, FILES)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("file", FILES, ids=[each.stem for each in FILES])
+def test_an_old_python_can_read_it(file):
+    "3.9: openEuler's python3, which runs a script's programs where nothing else is."
+    tree = ast.parse(file.read_text(encoding="utf8"), feature_version=(3, 9))
+    assert ast.get_docstring(tree)
+
+
+# Files and folders
+
+
+def test_a_text_is_laid_whole_and_compared(tmp_path):
+    file, text = tmp_path / "new" / "昇腾", "#!/bin/sh\n'quoted' $HOME\n"
+    assert ran("same_text", file, text).returncode == 1
+    assert ran("lay", file, text, "755").returncode == 0
+    assert (file.read_text(), oct(file.stat().st_mode)[-3:]) == (text, "755")
+    assert ran("lay", file, "other").returncode == 0
+    assert oct(file.stat().st_mode)[-3:] == "644"
+    assert [ran("same_text", file, each).returncode for each in ("other", "oth")] == [0, 1]
+
+
+def test_what_is_kept_is_kept_after_success_alone(tmp_path):
+    file = tmp_path / "kept"
+    for code in (3, 0):
+        ended = ran("keep", file, "yes", sys.executable, "-c", f"raise SystemExit({code})")
+        assert (ended.returncode, file.exists()) == (code, code == 0)
+
+
+def test_a_folder_is_made_anew_and_a_file_is_read_by_a_command(tmp_path):
+    (tmp_path / "half" / "made").mkdir(parents=True)
+    assert ran("anew", tmp_path / "half", "mkdir", tmp_path / "half").returncode == 0
+    assert list((tmp_path / "half").iterdir()) == []
+    done = ran("with_file", tmp_path / "rows", "one\ntwo\n", shutil.which("cat"), tmp_path / "rows")
+    assert done.stdout == "one\ntwo\n"
+
+
+def test_deepeps_module_is_linked(tmp_path):
+    assert ran("link", tmp_path).returncode == 1
+    (tmp_path / "deep_ep").mkdir()
+    (tmp_path / "deep_ep" / "deep_ep_cpp.so").write_text("it")
+    assert [ran("link", tmp_path).returncode for _ in range(2)] == [0, 0]
+    assert (tmp_path / "deep_ep_cpp.so").read_text() == "it"
+
+
+def test_a_package_that_is_not_there_is_not_laid(tmp_path):
+    done = ran("lay_package", tmp_path, tmp_path / "site", "ours-1.0.dist-info", "", "", "")
+    assert done.returncode == 1 and "is not in" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "pins, code",
+    [
+        (["ruamel..yaml__x"], 0),
+        (["Ruamel.Yaml-X==1.0"], 0),
+        (["ruamel-yaml-x==1.0+cpu"], 1),
+        (["ruamel-yaml-x==2.0 or 1.0"], 0),
+        (["ruamel-yaml-x==absent"], 1),
+        (["torch==2.0"], 0),
+        (["torch==2.0+cpu", "other==absent"], 0),
+        (["ruin"], 1),
+        (["ruin==absent"], 0),
+    ],
+)
+def test_versions_are_read_back(tmp_path, pins, code):
+    for name, version in (("ruamel..yaml__x", "1.0"), ("torch", "2.0+cpu"), ("ruin", "1.0")):
+        about = tmp_path / f"{name}-{version}.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
+        if name != "ruin":  # what an interrupted pip leaves has no RECORD
+            (about / "RECORD").write_text("")
+    line = [sys.executable, str(program("read_back")), *pins]
+    done = subprocess.run(line, env={"PYTHONPATH": str(tmp_path)}, timeout=60)
+    assert done.returncode == code
+
+
+# A script where nothing of ours is
+
+
+def test_a_script_carries_its_programs(tmp_path, monkeypatch):
+    "The interpreter of this machine is not there either: python3 is."
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    file, kept = tmp_path / "a file", tmp_path / "kept"
+    laying = (sys.executable, str(program("lay")), str(file), "it's $HOME\n")
+    keeping = (sys.executable, str(program("keep")), str(kept), "k", "test", "-f", str(file))
+    steps = [
+        Step("lay", "A file.", laying, FileDone(file, "it's $HOME\n")),
+        Step("keep", "Another.", keeping, FileDone(kept, "k")),
+    ]
+    text = script_text(steps, "Two files.")
+    assert str(FOLDER) not in text and text.count("END_OF_PROGRAM") == 2 * 3
+    (tmp_path / "temporary").mkdir()
+    there = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path / "temporary")}
+    for expected in (["lay: to do", "keep: to do"], ["lay: done", "keep: done"]):
+        done = subprocess.run(
+            ["bash", "-c", text], env=there, cwd="/", capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stdout.splitlines()) == (0, expected), done.stderr
+    assert list((tmp_path / "temporary").iterdir()) == []  # and leaves nothing of them
+
+
+# An archive
+
+
+@contextmanager
+def release(data: bytes, fault: str = ""):
+    "A server of one archive: its address, and the ranges that it was asked for."
+    asked, ended = [], threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            begin = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
+            first = not asked
+            asked.append(int(begin[1]) if begin else 0)
+            start = asked[-1] if fault != "no ranges" else 0
+            if fault in ("404", "503"):
+                return self.send_error(int(fault))
+            if start >= len(data):
+                return self.send_error(416)
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(data) - start))
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+            self.end_headers()
+            half = first and fault in ("cut", "stall", "no ranges")
+            self.wfile.write(data[start : len(data) // 2] if half else data[start:])
+            self.wfile.flush()
+            if first and fault == "stall":
+                ended.wait(30)
+
+        def log_message(self, *words):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/kernels.zip", asked
+    finally:
+        ended.set()
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def archive(tmp_path):
+    "An archive's bytes, its digest, and where it shall lie."
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as zipped:
+        zipped.writestr("sgl_kernel_npu.whl", os.urandom(200_000))
+    data = packed.getvalue()
+    return data, hashlib.sha256(data).hexdigest(), tmp_path / "src" / "kernels.zip"
+
+
+@needs_curl
+@pytest.mark.parametrize("fault, patience", [("cut", 30), ("stall", 2)])
+def test_what_is_cut_or_stands_still_is_resumed(archive, fault, patience):
+    data, digest, file = archive
+    with release(data, fault) as (address, asked):
+        done = ran("archive", "fetch", file, address, "--patience", patience)
+    assert done.returncode == 0, done.stderr
+    assert asked == [0, len(data) // 2] and file.read_bytes() == data
+    assert digest in done.stdout and "This one is kept" in done.stdout
+    assert Path(f"{file}.sha256").read_text() == f"{digest}  kernels.zip\n"
+
+
+@needs_curl
+def test_what_an_ended_run_has_brought_is_kept(archive):
+    data, digest, file = archive
+    file.parent.mkdir()
+    Path(f"{file}.part").write_bytes(data[:1000])
+    with release(data) as (address, asked):
+        assert ran("archive", "fetch", file, address, "--sha256", digest).returncode == 0
+    assert asked == [1000] and file.read_bytes() == data
+    assert not Path(f"{file}.sha256").exists()  # stacks.toml knows it
+
+
+@needs_curl
+@pytest.mark.parametrize("fault", ["no ranges", ""])
+def test_a_server_that_cannot_go_on_begins_anew(archive, fault):
+    data, digest, file = archive
+    file.parent.mkdir()
+    part = data[:1000] if fault else data + b"too long"  # the second is answered by 416
+    Path(f"{file}.part").write_bytes(part)
+    with release(data, fault) as (address, _):
+        done = ran("archive", "fetch", file, address, "--sha256", digest)
+    assert done.returncode == 0 and file.read_bytes() == data, done.stderr
+
+
+@needs_curl
+def test_other_bytes_are_refused(archive):
+    data, digest, file = archive
+    with release(b"other bytes") as (address, _):
+        done = ran("archive", "fetch", file, address, "--sha256", digest)
+    assert done.returncode == 1 and digest in done.stderr and "removed" in done.stderr
+    assert list(file.parent.iterdir()) == [] and "Traceback" not in done.stderr
+    with release(data) as (address, _):
+        assert ran("archive", "fetch", file, address, "--sha256", digest).returncode == 0
+
+
+@needs_curl
+def test_the_first_downloads_digest_holds_from_then_on(archive):
+    data, digest, file = archive
+    with release(data) as (address, _):
+        assert ran("archive", "fetch", file, address).returncode == 0
+    assert ran("archive", "look", file).returncode == 0
+    file.write_bytes(data[:-1])
+    changed = ran("archive", "look", file)
+    assert changed.returncode == 1 and f"not {digest}" in changed.stderr
+    with release(b"another release") as (address, _):
+        done = ran("archive", "fetch", file, address)
+    assert done.returncode == 1 and digest in done.stderr
+    with release(data) as (address, _):
+        assert ran("archive", "fetch", file, address).returncode == 0
+    assert ran("archive", "look", file).returncode == 0
+
+
+@needs_curl
+@pytest.mark.parametrize("fault, tries, words", [("404", 1, "404"), ("503", 4, "goes on there")])
+def test_what_a_server_refuses_is_said(archive, fault, tries, words):
+    data, _, file = archive
+    with release(data, fault) as (address, asked):
+        done = ran("archive", "fetch", file, address)
+    assert done.returncode == 1 and words in done.stderr and len(asked) == tries
+    assert "Traceback" not in done.stderr and not file.exists()
+
+
+def test_an_archive_that_somebody_brought_has_to_be_whole(archive):
+    data, digest, file = archive
+    assert "is not there" in ran("archive", "look", file).stderr
+    file.parent.mkdir()
+    for brought, whole in ((data, True), (data[: len(data) // 2], False), (b"", False)):
+        file.write_bytes(brought)
+        assert (ran("archive", "look", file).returncode == 0) == whole
+    file.write_bytes(data)
+    assert ran("archive", "look", file, "--sha256", digest).returncode == 0
+    assert ran("archive", "look", file, "--sha256", "0" * 64).returncode == 1
