@@ -1,12 +1,6 @@
-<<<<<<< HEAD
 """The whole contract before the CPU engine, with a key, and before transformers' own server.
 
 Run by `make prove`."""
-=======
-"""The whole contract before the CPU engine, with a key, and before a second, different server.
-
-That is transformers' own. Run by `make prove`."""
->>>>>>> wt-server
 
 import os
 import subprocess
