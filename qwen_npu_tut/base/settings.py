@@ -110,6 +110,7 @@ def gathered(
         if value is not None: found[name] = (_typed(name, value, "The call"), "the call")
     return found
 
+# %% ../../nbs/base/settings.ipynb #0088ca78
 def read_settings(*place, **given) -> Settings:
     "What `gathered` found, as one value."
     return Settings(**{name: value for name, (value, _) in gathered(*place, **given).items()})
