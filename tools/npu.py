@@ -1,10 +1,14 @@
-"""The walk on a real NPU, as a record that may be sent; and a record's outputs put into the chapters.
+"""The walk on a real NPU, as a record that may be sent; its outputs put into the chapters.
 
-    python tools/npu.py [--out FILE]        check, install, serve, chat, and the chapters' NPU cells, on an Ascend server (make npu)
-    python tools/npu.py --fill FILE         the record's outputs into the NPU cells of nbs/, with machine and date beside them
-    python tools/npu.py --rehearse          the same stages with the stack cpu, on any machine; such a record is marked and never filled in
+    python tools/npu.py [--out FILE]   check, install, serve, chat, and the chapters' NPU cells,
+                                       on an Ascend server (make npu)
+    python tools/npu.py --fill FILE    the record's outputs into the NPU cells of nbs/, with
+                                       machine and date beside them
+    python tools/npu.py --rehearse     the same stages with the stack cpu, on any machine; such
+                                       a record is marked and never filled in
 
-A record holds the machine (as `qwen-npu report` writes it), versions, seconds, replies and outputs. Secrets are removed; read it before you send it.
+A record holds the machine (as `qwen-npu report` writes it), versions, seconds, replies and outputs.
+Secrets are removed; read it before you send it.
 """
 
 import argparse
@@ -23,11 +27,12 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from run_notebooks import CELL_SECONDS, ROOT, directives, tidy
 
-from qwen_npu_tut.install import engine_python
-from qwen_npu_tut.host.machine import read_machine
-from qwen_npu_tut.host.record import RecordedHost, own_names, read_record, scrub
 from qwen_npu_tut.base.events import Problem
 from qwen_npu_tut.base.files import write_atomic
+from qwen_npu_tut.engine.target import Engine
+from qwen_npu_tut.host.machine import read_machine
+from qwen_npu_tut.host.record import own_names, read_record, scrub
+from qwen_npu_tut.host.system import RecordedHost
 from qwen_npu_tut.walk import choose
 
 BIN = Path(sys.executable).parent
@@ -71,19 +76,19 @@ def run(name: str, line: list[str], environment: dict) -> dict:
         text=True,
         errors="replace",
     )
-    print(
-        f"-- {name}: {'done' if done.returncode == 0 else f'exit code {done.returncode}'}, {time.monotonic() - began:.1f} s",
-        flush=True,
-    )
+    seconds = round(time.monotonic() - began, 1)
+    ended = f"exit code {done.returncode}" if done.returncode else "done"
+    print(f"-- {name}: {ended}, {seconds} s", flush=True)
     return {
         "code": done.returncode,
-        "seconds": round(time.monotonic() - began, 1),
+        "seconds": seconds,
         "output": done.stdout[-6000:],
     }
 
 
 def npu_outputs() -> dict[str, dict[str, list]]:
-    "The outputs of every cell that needs an NPU: chapter to cell to outputs. The chapters run top to bottom; the files stay as they are."
+    """The outputs of every cell that needs an NPU: chapter to cell to outputs. The chapters run top
+    to bottom; the files stay as they are."""
     found: dict[str, dict[str, list]] = {}
     for path in CHAPTERS:
         notebook = nbformat.read(path, as_version=4)
@@ -110,11 +115,11 @@ def npu_outputs() -> dict[str, dict[str, list]]:
     return found
 
 
-def packages(stack: str) -> dict[str, str]:
+def packages(engine: Engine) -> dict[str, str]:
     "What the engine has installed, by its own word."
     done = subprocess.run(
         [
-            engine_python(stack),
+            engine.python,
             "-m",
             "pip",
             "list",
@@ -149,7 +154,8 @@ def record(out: Path, rehearsal: bool) -> int:  # exit code
     if not rehearsal and not chosen.stack.needs_npu:
         raise Problem(
             "There is no NPU of the series A2 or A3 here.",
-            "Run it on an Ascend server; a rehearsal on any machine: python tools/npu.py --rehearse",
+            "Run it on an Ascend server; a rehearsal on any machine:"
+            " python tools/npu.py --rehearse",
         )
     if out.exists():
         raise Problem(f"{out.name} is there already.", "Name another file: --out FILE", code=2)
@@ -177,14 +183,15 @@ def record(out: Path, rehearsal: bool) -> int:  # exit code
         "date": date.today().isoformat(),
         "stack": chosen.stack.name,
         "machine": json.loads(report.stdout),
-        "packages": packages(chosen.stack.name),
+        "packages": packages(chosen.engine),
         "stages": told,
         "cells": npu_outputs(),
     }
     write_atomic(out, json.dumps(clean(document, own_names()), ensure_ascii=False, indent=1) + "\n")
     failed = [name for name, each in told.items() if each["code"]]
     print(
-        f"Written to {out.name}: {len(told) - len(failed)} of {len(told)} stages succeeded. Read it before you send it."
+        f"Written to {out.name}: {len(told) - len(failed)} of {len(told)} stages succeeded."
+        " Read it before you send it."
     )
     return 1 if failed else 0
 
@@ -238,7 +245,8 @@ def machine_of(found: dict, folder: Path) -> RecordedHost:
 def fill(
     file: Path, nbs: Path, made_up_too: bool = False
 ) -> list[str]:  # the cells that were filled
-    "Put a record's outputs into the NPU cells of a folder of chapters; the text behind each says where and when."
+    """Put a record's outputs into the NPU cells of a folder of chapters; the text behind each says
+    where and when."""
     found = read_run(file)
     if found["made_up"] and not made_up_too:
         raise Problem(
@@ -246,7 +254,12 @@ def fill(
             "Only what an NPU printed goes into the chapters: make npu, on one.",
         )
     machine = read_machine(machine_of(found, nbs))
-    where = f"*Recorded on {found['date']} on an {machine.soc or machine.series or 'unknown chip'}, driver {machine.driver or 'unknown'}, CANN {machine.cann or 'in its image'}, with the stack {found['stack']}.*"
+    chip = machine.soc or machine.series or "unknown chip"
+    driver, cann = machine.driver or "unknown", machine.cann or "in its image"
+    where = (
+        f"*Recorded on {found['date']} on an {chip}, driver {driver}, CANN {cann},"
+        f" with the stack {found['stack']}.*"
+    )
     changed, filled = {}, []
     for name, outputs in found["cells"].items():
         path = nbs / Path(name).name

@@ -21,7 +21,7 @@ from html import escape
 from traitlets import TraitError
 from ..base.events import Problem, sized
 from ..base.files import Store
-from ..base.settings import home, read_settings, shown
+from ..base.settings import read_settings, shown
 from ..call import chat_body, curl_line, endpoint, endpoint_of
 from ..engine.plan import open_steps
 from ..engine.stacks import stacks

@@ -30,9 +30,7 @@ def table(name: str) -> dict[str, object]:
 
 def words(language: str) -> Text:
     "The panel's texts in a language, en or zh."
-    rows = table("panel.toml")
-    def text(key: str, **values: object) -> str: return rows[key][language].format(**values)
-    return text
+    return lambda key, **values: table("panel.toml")[key][language].format(**values)
 
 def spoken() -> str:
     "zh where the environment speaks Chinese (LC_ALL, LC_MESSAGES, LANG), else en."

@@ -8,14 +8,13 @@ __all__ = ['DEVICES', 'Reading', 'Device', 'DeviceProcess', 'DeviceTable', 'seri
 
 # %% ../../nbs/host/npusmi.ipynb #4b59f3fb
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from importlib.resources import files
 from typing import ClassVar
+from ..base.events import table
 
 # %% ../../nbs/host/npusmi.ipynb #bc88216e
-DEVICES = tomllib.loads(files("qwen_npu_tut").joinpath("devices.toml").read_text(encoding="utf8"))
+DEVICES = table("devices.toml")
 _VALUE = re.compile(r"[^\s/]+\s*/\s*[^\s/]+|\S+")  # a pair such as 2654/ 32768, or one word
 
 def _headings(text: str, kind: str = "headings") -> list[str]:

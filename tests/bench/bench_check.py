@@ -1,7 +1,9 @@
 """How long a check and a diagnosis take, and how much memory: python tests/bench/bench_check.py
 
-`qwen-npu check` on a simulated A2 server whose npu-smi answers at once, against `python -m torch.utils.collect_env` of the engine (`make up` installs it),
-run in turn. Goals: 0.3 s and 60 MB. Then `qwen-npu diagnose` on logs of 100 MB: a healthy one, one with an error in every line, and one that is a single line.
+`qwen-npu check` on a simulated A2 server whose npu-smi answers at once, against
+`python -m torch.utils.collect_env` of the engine (`make up` installs it), run in turn. Goals: 0.3 s
+and 60 MB. Then `qwen-npu diagnose` on logs of 100 MB: a healthy one, one with an error in every
+line, and one that is a single line.
 Goals: 10 s, and the memory of a small log.
 """
 
@@ -15,10 +17,10 @@ from pathlib import Path
 
 import machines
 
-from qwen_npu_tut.install import engine_python
+from qwen_npu_tut.engine.target import stack_folder
 
 ROUNDS = 7
-TESTS = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parents[1] / "support"
 CHECK = """
 import sys; sys.path.insert(0, {tests!r})
 from pathlib import Path
@@ -28,8 +30,16 @@ from qwen_npu_tut.faces.cli import main
 sys.argv = ["qwen-npu", "check"]
 main()
 """
-HEALTHY = '[2026-11-25 08:00:00] INFO:     127.0.0.1:51244 - "POST /v1/chat/completions HTTP/1.1" 200 OK\n[2026-11-25 08:00:01] Decode batch. #running-req: 1, #token: 151, token usage: 0.00, gen throughput (token/s): 61.2\n'
-DENSE = "[ERROR] 2026-11-25-08:00:00 (PID:554, Device:0, RankID:-1) ERR99999 UNKNOWN application exception: something failed in module 4711, error code is 507899\n"
+HEALTHY = (
+    "[2026-11-25 08:00:00] INFO:     127.0.0.1:51244 - "
+    '"POST /v1/chat/completions HTTP/1.1" 200 OK\n'
+    "[2026-11-25 08:00:01] Decode batch. #running-req: 1, #token: 151, token usage: 0.00,"
+    " gen throughput (token/s): 61.2\n"
+)
+DENSE = (
+    "[ERROR] 2026-11-25-08:00:00 (PID:554, Device:0, RankID:-1) ERR99999 UNKNOWN application"
+    " exception: something failed in module 4711, error code is 507899\n"
+)
 
 
 def measured(command: list[str], output: int = subprocess.DEVNULL) -> tuple[float, float]:
@@ -51,9 +61,10 @@ def main() -> int:  # 1 where a goal is missed
         commands = {
             "qwen-npu check": [sys.executable, "-c", CHECK.format(tests=str(TESTS), root=str(root))]
         }
-        if engine_python("cpu").is_file():
+        python = stack_folder("cpu") / "env" / "bin" / "python"
+        if python.is_file():
             commands["python -m torch.utils.collect_env"] = [
-                str(engine_python("cpu")),
+                str(python),
                 "-m",
                 "torch.utils.collect_env",
             ]
@@ -65,7 +76,8 @@ def main() -> int:  # 1 where a goal is missed
         for name, runs in taken.items():
             seconds, megabytes = (statistics.median(values) for values in zip(*runs))
             print(
-                f"{name:35} {seconds:6.2f} s {megabytes:6.0f} MB   {seconds / ours[0]:5.1f}x the time, {megabytes / ours[1]:4.1f}x the memory"
+                f"{name:35} {seconds:6.2f} s {megabytes:6.0f} MB   "
+                f"{seconds / ours[0]:5.1f}x the time, {megabytes / ours[1]:4.1f}x the memory"
             )
         missed += ours[0] > 0.3 or ours[1] > 60
         log = Path(folder, "log")
@@ -83,7 +95,8 @@ def main() -> int:  # 1 where a goal is missed
                 [str(Path(sys.executable).parent / "qwen-npu"), "diagnose", str(log)]
             )
             print(
-                f"diagnose {log.stat().st_size / 1e6:5.0f} MB, {name:24} {seconds:6.2f} s {megabytes:6.0f} MB"
+                f"diagnose {log.stat().st_size / 1e6:5.0f} MB, {name:24}"
+                f" {seconds:6.2f} s {megabytes:6.0f} MB"
             )
             missed += seconds > 10
     return 1 if missed else 0

@@ -1,8 +1,9 @@
-"""Machines that we do not have, made from a few words: as a record, or as a folder with an npu-smi program of its own.
+"""Machines that we do not have, made from a few words: as a record, or as a folder with programs.
 
-    python tests/support/machines.py     writes the two records that the package ships, qwen_npu_tut/machines/
+    python tests/support/machines.py     writes the two records of the package, its machines/
 
-None of this was recorded on a real machine. The tables are drawn in the layouts of hicann/driver's npucli; numbers are invented.
+None of this was recorded on a real machine. The tables are drawn in the layouts of hicann/driver's
+npucli; numbers are invented.
 """
 
 import json
@@ -98,9 +99,13 @@ class Simulated:
     def driver_files(self) -> dict[str, str | None]:
         root = "/usr/local/Ascend"
         return {
-            "/etc/ascend_install.info": f"UserName=HwHiAiUser\nUserGroup=HwHiAiUser\nDriver_Install_Path_Param={root}\nDriver_Install_For_All=no\nDriver_Install_Status=complete\n",
-            f"{root}/driver/version.info": f"Version={self.driver}\nInnerversion=V100R001\ncompatible_version_fw={self.driver_accepts}\npackage_version={self.driver}\n",
-            f"{root}/firmware/version.info": f"Version={self.firmware}\npackage_version={self.driver}\ncompatible_version_drv={self.firmware_accepts}\n",
+            "/etc/ascend_install.info": f"UserName=HwHiAiUser\nUserGroup=HwHiAiUser\n"
+            f"Driver_Install_Path_Param={root}\nDriver_Install_For_All=no\n"
+            "Driver_Install_Status=complete\n",
+            f"{root}/driver/version.info": f"Version={self.driver}\nInnerversion=V100R001\n"
+            f"compatible_version_fw={self.driver_accepts}\npackage_version={self.driver}\n",
+            f"{root}/firmware/version.info": f"Version={self.firmware}\n"
+            f"package_version={self.driver}\ncompatible_version_drv={self.firmware_accepts}\n",
             f"{root}/driver/lib64/driver/libascend_hal.so": None,
             "/usr/local/dcmi/libdcmi.so": None,
         }
@@ -179,7 +184,7 @@ class Simulated:
     def table(self) -> str:
         "The table of `npu-smi info`, in the layout of the chip."
         rule, wide = (
-            "+---------------------------+---------------+----------------------------------------------------+",
+            f"+{'-' * 27}+{'-' * 15}+{'-' * 52}+",
             "+" + "-" * 96 + "+",
         )
         second = "Chip  Phy-ID" if self.dies == 2 else "Chip"
@@ -187,7 +192,8 @@ class Simulated:
             wide,
             f"| {f'npu-smi {self.driver}':32} Version: {self.driver:52} |",
             rule,
-            "| NPU   Name                | Health        | Power(W)    Temp(C)           Hugepages-Usage(page)|",
+            "| NPU   Name                | Health        "
+            "| Power(W)    Temp(C)           Hugepages-Usage(page)|",
             f"| {second:26}| Bus-Id        | AICore(%)   Memory-Usage(MB)  HBM-Usage(MB)        |",
             rule.replace("-", "="),
         ]
@@ -198,13 +204,16 @@ class Simulated:
                 left = f"{die:<5} {number}" if self.dies == 2 else f"{die}"
                 power = "-" if die else "92.5"
                 rows += [
-                    f"| {npu:<5} {name:20}| {self.health.get(npu, 'OK'):14}| {power:12}{40:<18}0    / 0             |",
-                    f"| {left:26}| 0000:{number + 1:02X}:00.0  | 0           0    / 0          {self.used:<5}/ {self.hbm:<14}|",
+                    f"| {npu:<5} {name:20}| {self.health.get(npu, 'OK'):14}"
+                    f"| {power:12}{40:<18}0    / 0             |",
+                    f"| {left:26}| 0000:{number + 1:02X}:00.0  "
+                    f"| 0           0    / 0          {self.used:<5}/ {self.hbm:<14}|",
                     rule if die < self.dies - 1 else rule.replace("-", "="),
                 ]
         rows += [
             rule,
-            "| NPU     Chip              | Process id    | Process name             | Process memory(MB)      |",
+            "| NPU     Chip              | Process id    "
+            "| Process name             | Process memory(MB)      |",
             rule.replace("-", "="),
         ]
         for npu in range(self.npus):
@@ -283,7 +292,9 @@ class Simulated:
                         "hang" if text is None else text
                     )
             (programs / name).write_text(
-                f'#!/bin/sh\nIFS=_\nset -- answer "$@"\nanswer="{said}/$*"\nif [ "$(head -c 5 "$answer")" = hang ]; then exec sleep 3600; fi\ncat "$answer" 2>/dev/null || echo "Command or option is not found."\n'
+                f'#!/bin/sh\nIFS=_\nset -- answer "$@"\nanswer="{said}/$*"\n'
+                'if [ "$(head -c 5 "$answer")" = hang ]; then exec sleep 3600; fi\n'
+                'cat "$answer" 2>/dev/null || echo "Command or option is not found."\n'
             )
             (programs / name).chmod(0o755)
         return RootedHost(root)
@@ -361,7 +372,8 @@ MACHINES: dict[str, tuple[Simulated, Expected]] = {
             canns=("9.0.0", "8.2.RC1"),
             environment={
                 "ASCEND_HOME_PATH": "/usr/local/Ascend/cann",
-                "LD_LIBRARY_PATH": "/usr/local/Ascend/ascend-toolkit/8.2.RC1/lib64:/usr/local/Ascend/cann/lib64",
+                "LD_LIBRARY_PATH": "/usr/local/Ascend/ascend-toolkit/8.2.RC1/lib64"
+                ":/usr/local/Ascend/cann/lib64",
             },
         ),
         Expected("cann-9.0", warn=("cann-environment",)),
@@ -420,7 +432,8 @@ MACHINES: dict[str, tuple[Simulated, Expected]] = {
     "torch_npu does not compute": (
         replace(
             A2,
-            probe="ImportError: libhccl.so: cannot open shared object file: No such file or directory\n",
+            probe="ImportError: libhccl.so: cannot open shared object file: "
+            "No such file or directory\n",
         ),
         Expected("cann-9.0", ("torch_npu",)),
     ),

@@ -1,4 +1,4 @@
-"Twenty-nine simulated machines: what the check says of each, from the record and from a folder with programs in it."
+"Twenty-nine simulated machines: what the check says of each, from a record and from a folder."
 
 import json
 import time
@@ -22,7 +22,8 @@ def judge(host, machine: Simulated):
 
 
 def levels(report, level: str) -> set[str]:
-    "Findings of a level; that sources disagree about a version, and what is known against a release, is said of every machine that a set fits."
+    """Findings of a level; that sources disagree about a version, and what is known against a
+    release, is said of every machine that a set fits."""
     return {
         each.id
         for each in report.findings

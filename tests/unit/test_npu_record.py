@@ -1,4 +1,4 @@
-"The record of a run on an NPU: its form, tried with one that is made up here, marked as such, and never shipped."
+"The record of a run on an NPU: its form, tried with one that is made up and marked as such."
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"npu-smi, version files and logs as they were recorded; the recordings lie beside the project and are skipped where they are not."
+"npu-smi, version files and logs as they were recorded; skipped where the recordings are not."
 
 import json
 from pathlib import Path
@@ -76,8 +76,8 @@ def test_the_tables_of_simulated_machines(name):
     )
 
 
-UPPER = "| 0     910B3               | OK            | 92.0        39                0    / 0             |"
-LOWER = "| 0                         | 0000:C1:00.0  | 0           0    / 0          3394 / 65536         |"
+UPPER = "| 0     910B3           | OK           | 92.0        39           0    / 0             |"
+LOWER = "| 0                     | 0000:C1:00.0 | 0           0    / 0     3394 / 65536         |"
 
 
 @pytest.mark.parametrize(
