@@ -71,8 +71,8 @@ def platform_findings(machine: Machine, stack: Stack) -> Iterator[Finding]:
 def npu_findings(machine: Machine, stack: Stack) -> Iterator[Finding]:
     "Which cards there are; without an A2 or A3 card one sentence that says so."
     see, level = partial(judged, machine, stack), "block" if stack.needs_npu else "warn"
-    if machine.series: yield see("npu", machine.series in SUPPORTED, "", level, count=dies(machine))
-    else: yield see("npu", not stack.needs_npu, "npu-not-seen")
+    if not machine.series: yield see("npu", not stack.needs_npu, "npu-not-seen")
+    else: yield see("npu", machine.series in SUPPORTED, level=level, count=dies(machine))
 
 # %% ../nbs/01_check.ipynb #5e880f8f
 def access_findings(machine: Machine, stack: Stack) -> Iterator[Finding]:
@@ -100,15 +100,14 @@ def driver_findings(machine: Machine, stack: Stack) -> Iterator[Finding]:
 # %% ../nbs/01_check.ipynb #15fe14ed
 def cann_findings(machine: Machine, stack: Stack) -> Iterator[Finding]:
     "CANN by its parts, its kernels for this chip, NNAL, and what the environment makes of them."
-    software, see = machine.software, partial(judged, machine, stack)
-    if not software.canns: yield see("cann", False, "cann-missing")
-    if not software.canns: return
-    cann, nnal, chip = software.canns[0], software.nnal, CHIP_FOLDERS[machine.series]
-    see, root = partial(see, cann=cann), cann.root.removesuffix("/latest")
+    canns, nnal, chip = machine.software.canns, machine.software.nnal, CHIP_FOLDERS[machine.series]
+    if not canns: yield judged(machine, stack, "cann", False, "cann-missing")
+    if not canns: return
+    cann, see = canns[0], partial(judged, machine, stack, cann=canns[0])
     yield see("cann", cann.version.lower() == stack.version("cann").lower())
     parts = [" ".join(each) for each in cann.parts.items()]
     yield see("cann-parts", len({each.lower() for each in cann.parts.values()}) == 1, parts=parts)
-    named = canns_named(machine.environment, software.canns)
+    named, root = canns_named(machine.environment, canns), cann.root.removesuffix("/latest")
     yield see("cann-environment", len(named) < 2, versions=named, root=root)
     paths = machine.environment.get("LD_LIBRARY_PATH", "").split(":")
     stub = next((path for path in paths if re.search(r"/(devlib|stub)(/|$)", path)), "")
@@ -124,8 +123,8 @@ def smi_findings(machine: Machine, stack: Stack) -> Iterator[Finding]:
     see, smi = partial(judged, machine, stack), machine.smi
     if smi.error:
         known = next(iter(diagnose(io.BytesIO(smi.said.encode()), npu=True)), NO_CAUSE)
-        rows = (f"npu-smi-{smi.error}", "npu-smi-failed")
-        yield see("npu-smi", False, next(row for row in rows if row in sentences()), known=known)
+        row = f"npu-smi-{smi.error}"
+        yield see("npu-smi", False, row if row in sentences() else "npu-smi-failed", known=known)
         return
     yield see("npu-smi", not smi.unread, count=len(smi.unread))
     sick = {f"{each.npu}.{each.chip or 0}": f"{each.health}" for each in smi.devices
@@ -144,7 +143,7 @@ def hbm_findings(machine: Machine, stack: Stack) -> Iterator[Finding]:
     if not devices: return
     largest, count = max(each.hbm_total_mb for each in devices) * 2**20, len(devices)
     level = "warn" if largest * count >= weights else "block"
-    yield see("hbm", largest >= weights, "", level, largest=largest)
+    yield see("hbm", largest >= weights, level=level, largest=largest)
     room = [f"{each.npu}.{each.chip or 0}" for each in devices
             if (each.hbm_total_mb - (each.hbm_used_mb or 0)) * 2**20 >= weights]
     process = sentences()["process-on-npu"]["what"]["en"]
