@@ -112,7 +112,7 @@ def broken_links(
 def private_words(
     site: Path,  # a built site's folder
 ) -> list[str]:  # one sentence for each page that gives a machine away
-    "A default argument such as os.environ would be printed on its function's page: look for that, and for paths."
+    "Look for paths, and for a default such as os.environ, which its page would print."
     found = {
         path.relative_to(site): leaks(path.read_text(encoding="utf8"))
         for path in sorted(site.rglob("*.html"))

@@ -17,7 +17,7 @@ ELSEWHERE = re.compile(
 def leaks(
     text: str,  # an output, or a page
 ) -> list[str]:  # what gives a machine away, each once
-    "Find this repository's path, this user's folder, paths of that kind from other machines, and a printed environment."
+    "Find this repository's path, user's folders of any machine, and a printed environment."
     rest = QUOTED.sub("", text)
     own = [path for path in OWN if re.search(re.escape(path) + r"(?![\w-])", rest)]
     return list(dict.fromkeys(own + ELSEWHERE.findall(rest)))

@@ -1,4 +1,5 @@
-"Chapters in a real JupyterLab, against the running service: all cells, no error, a streamed reply. The others are in prove_browser.py."
+"""Chapters in a real JupyterLab, against the running service: all cells, no error, a streamed
+reply. The others are in prove_browser.py."""
 
 import pytest
 from lab import jupyterlab, run_whole
@@ -23,7 +24,9 @@ def test_a_chapter_runs_to_its_end(browser, live_server, lab_url, screenshots, c
     with run_whole(browser, lab_url, chapter, 150) as (page, _, _):
         page.evaluate(
             """text => { const n = window.jupyterapp.shell.currentWidget.content
-            n.activeCellIndex = n.widgets.findLastIndex(cell => JSON.stringify(cell.model.outputs?.toJSON() ?? []).includes(text)); n.scrollToItem(n.activeCellIndex) }""",
+            const said = cell => JSON.stringify(cell.model.outputs?.toJSON() ?? [])
+            n.activeCellIndex = n.widgets.findLastIndex(cell => said(cell).includes(text))
+            n.scrollToItem(n.activeCellIndex) }""",
             shown,
         )
         page.get_by_text(shown, exact=False).last.wait_for(timeout=patient(30_000))
@@ -38,7 +41,9 @@ def test_the_call_chapter(browser, live_server, lab_url, screenshots):
         )
         assert run["growing"] > 2, "no reply was seen growing"
         page.evaluate(
-            "() => { const n = window.jupyterapp.shell.currentWidget.content; n.activeCellIndex = n.widgets.length - 1; n.scrollToItem(n.activeCellIndex) }"
+            """() => { const n = window.jupyterapp.shell.currentWidget.content
+            n.activeCellIndex = n.widgets.length - 1
+            n.scrollToItem(n.activeCellIndex) }"""
         )
         page.get_by_text(CLOSING, exact=False).last.wait_for(timeout=patient(30_000))
         page.screenshot(path=screenshots / "jupyterlab-call.png")

@@ -1,4 +1,5 @@
-"The stages of `make npu`, rehearsed with the CPU engine: really installed, served and asked; the record is marked and cannot be filled in."
+"""The stages of `make npu`, rehearsed with the CPU engine: really installed, served and asked; the
+record is marked and cannot be filled in."""
 
 import json
 import subprocess
