@@ -78,9 +78,9 @@ def test_the_script_does_the_same(server, monkeypatch, tmp_path):  # noqa: F811
             for _ in range(2)
         ]
     assert [each.returncode for each in runs] == [0, 0], runs[0].stderr
-    assert runs[1].stdout.count(": done") == len(steps) and [
-        step.done.gap() for step in steps
-    ] == [""] * len(steps)
+    assert runs[1].stdout.count(": done") == len(steps) and [step.done.gap() for step in steps] == [
+        ""
+    ] * len(steps)
 
 
 def test_a_folder_of_wheels_in_place_of_any_index(server, monkeypatch, tmp_path):  # noqa: F811

@@ -18,14 +18,14 @@ import pytest
 from old_home import SITE
 from shared import Refusing, share_engine
 
-from qwen_npu_tut.install import engine_python
+from qwen_npu_tut.engine.target import stack_folder
 from qwen_npu_tut.server.processes import session_of
 from qwen_npu_tut.base.settings import home
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMIT = "48de023"
 COMMAND = str(Path(sys.executable).with_name("qwen-npu"))
-MAIN = "from qwen_npu_tut.faces.cli import main; main()"  # of the old code
+MAIN = "from qwen_npu_tut.cli import main; main()"  # of the old code
 WHERE = "import qwen_npu_tut; print(qwen_npu_tut.__file__)"
 # What pip would write beside the old code, from that commit's setup.py.
 METADATA = "Metadata-Version: 2.1\nName: qwen_npu_tut\nVersion: 0.1.0\n"
@@ -35,7 +35,7 @@ ENTRY = "[sglang.srt.platforms]\nqwen_npu_cpu = qwen_npu_tut.rehearsal.cpu_platf
 @pytest.fixture(scope="module")
 def old_python(tmp_path_factory):
     "An interpreter that imports the old code, and this one's packages behind it."
-    if not engine_python("cpu").is_file():
+    if not (stack_folder("cpu") / "env/bin/python").is_file():
         pytest.skip("the engine is not installed: qwen-npu up")
     archive = subprocess.run(["git", "-C", str(ROOT), "archive", COMMIT], capture_output=True)
     if archive.returncode:

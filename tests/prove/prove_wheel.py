@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from shared import Refusing, share_engine
 
-from qwen_npu_tut.install import engine_python
+from qwen_npu_tut.engine.target import stack_folder
 from qwen_npu_tut.base.settings import home
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,7 +67,7 @@ def nobody():
 @pytest.fixture
 def ours(tmp_path):
     "A home with the user's engine; no link to a file of it stays."
-    if not engine_python("cpu").is_file():
+    if not (stack_folder("cpu") / "env/bin/python").is_file():
         pytest.skip("the engine is not installed: qwen-npu up")
     share_engine(home() / "stacks", tmp_path / "home/stacks")
     yield tmp_path / "home"
