@@ -102,6 +102,7 @@ LONG = ("install", "download", "serve")  # as jobs
 FIELDS = ("stack", "model", "port", "think", "system", "message")
 KEPT = Store("", dict)  # one document, `panel`
 
+# %% ../../nbs/faces/panel.ipynb #panel0053
 class Panel:
     "What is shown, and where: `parts` by name (check.note); `good` tabs have nothing left to do."
     def __init__(self, language: str, turns: list[Turn]):
