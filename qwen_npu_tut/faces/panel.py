@@ -137,6 +137,7 @@ def keep(panel: Panel) -> None:
     known |= {"language": panel.language, "tab": panel.parts["tabs"].selected_index}
     with panel.lock: KEPT.write("panel", known | {"turns": [turn.said for turn in panel.turns]})
 
+# %% ../../nbs/faces/panel.ipynb #panel0054
 def note(panel: Panel, tab: str, text: str) -> None:
     "What a tab says of itself."
     panel.parts[f"{tab}.note"].value = views.note_view(text)
