@@ -102,6 +102,7 @@ LONG = ("install", "download", "serve")  # as jobs
 FIELDS = ("stack", "model", "port", "think", "system", "message")
 KEPT = Store("", dict)  # one document, `panel`
 
+# %% ../../nbs/faces/panel.ipynb #panel0053
 class Panel:
     "What is shown, and where: `parts` by name (check.note); `good` tabs have nothing left to do."
     def __init__(self, language: str, turns: list[Turn]):
@@ -136,6 +137,7 @@ def keep(panel: Panel) -> None:
     known |= {"language": panel.language, "tab": panel.parts["tabs"].selected_index}
     with panel.lock: KEPT.write("panel", known | {"turns": [turn.said for turn in panel.turns]})
 
+# %% ../../nbs/faces/panel.ipynb #panel0054
 def note(panel: Panel, tab: str, text: str) -> None:
     "What a tab says of itself."
     panel.parts[f"{tab}.note"].value = views.note_view(text)
