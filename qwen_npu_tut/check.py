@@ -227,7 +227,7 @@ class Report:
     def _repr_markdown_(self) -> str:
         "The findings that need attention as a table, for a notebook."
         bad = [(one, one.fix.replace("|", "\\|")) for one in self.findings if one.level != "ok"]
-        rows = [f"| {each.level} | {each.what} | {f'`{fix}`' if fix else ''} |" for each, fix in bad]
+        rows = [f"| {one.level} | {one.what} | {f'`{fix}`' if fix else ''} |" for one, fix in bad]
         fine = f"Findings without trouble: {len(self.findings) - len(rows)}."
         head = (f"Stack: **{self.stack}**. {fine}", "", "| | what was seen | what to do |")
         return "\n".join((*head, "| --- | --- | --- |", *rows))
