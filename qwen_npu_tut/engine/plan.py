@@ -143,14 +143,10 @@ def open_steps(steps: Sequence[Step]) -> list[Step]:
     return [step for step in steps if step.done.gap()]
 
 # %% ../../nbs/engine/plan.ipynb #9c3b8800
-def make_step(
-    name: str,
-    command: tuple[str, ...],
-    done: Done,
-    row: str = "",  # of steps.toml, if not the name's
-    **more,         # environment, folder, needs, fetches
-) -> Step:
-    "A step whose reason and guide's line stand in steps.toml."
+def make_step(name: str, command: tuple[str, ...], done: Done, row: str = "", **more) -> Step:
+    """A step whose reason and guide's line stand in steps.toml, in a row of its name or in `row`.
+
+    `more` may give environment, folder, needs, fetches."""
     said = table("steps")[row or name]
     return Step(name, said["reason"]["en"], command, done, said.get("guide", ""), **more)
 
@@ -159,14 +155,11 @@ def step_log(step: Step) -> Path:
     return home() / "logs" / f"install-{step.name.replace(' ', '-')}.log"
 
 # %% ../../nbs/engine/plan.ipynb #8d8d89e9
-def run_step(
-    step: Step,
-    environment: Mapping[str, str],  # what it starts from
-    tell: Listener,
-    lock: int,                       # the plan's lock: the command inherits it
-    npu: bool | None = None,         # whether the stack needs an NPU, for the reason of a failure
-) -> None:
-    "Look, run, look again. `Problem` where it is not done afterwards."
+def run_step(step: Step, environment: Mapping[str, str], tell: Listener, lock: int,
+             npu: bool | None = None) -> None:
+    """Look, run, look again. `Problem` where it is not done afterwards.
+
+    The command inherits the plan's lock. `npu` says whether the stack needs one: causes differ."""
     began = time.monotonic()
     def since() -> float: return time.monotonic() - began
     if not step.done.gap(): return tell(Event("skipped", step.name, seconds=since()))

@@ -201,17 +201,13 @@ class Launch:
         return launch(chosen, self.engine, base, python or self.line[0], refuse)
 
 # %% ../../nbs/server/launch.ipynb #1a0c0012
-def launch(
-    settings: Settings,
-    engine: Engine,
-    base: Mapping[str, str] | None = None,  # what it starts from; os.environ if None
-    python: Path | str | None = None,  # another interpreter than the engine's
-    refuse: bool = True,  # False: to show what would be refused
-) -> Launch:
+def launch(settings: Settings, engine: Engine, base: Mapping[str, str] | None = None,
+           python: Path | str | None = None, refuse: bool = True) -> Launch:
     """What starts a service with these settings: put together here and nowhere else.
 
-    Asks of the disk only whether `model` is a folder. `Problem` for what must not be served, and
-    for flags and presets that do not fit the stack."""
+    It starts from `base`, os.environ if None; `python` may be another than the engine's.
+    Asks of the disk only whether `model` is a folder. `Problem` for what must not be served, which
+    `refuse=False` lets be shown, and for flags and presets that do not fit the stack."""
     stack = engine.stack
     if refuse:
         if stack.page_line: raise problem("page-not-served", stack=stack.name, why=stack.refused)

@@ -115,11 +115,8 @@ def port_holder(port: int) -> str:
         except psutil.Error: break
     return "a process that this user may not look at"
 
-def free_port(
-    host: str,  # the address to listen on
-    port: int,  # 0 takes any free one
-) -> int:       # a port that was free just now
-    "A port to serve on. `Problem` names who holds a taken one."
+def free_port(host: str, port: int) -> int:
+    "A port of an address that was free just now, any for 0. `Problem` names who holds a taken one."
     anywhere = {"type": socket.SOCK_STREAM, "flags": socket.AI_PASSIVE}
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, **anywhere)[0]
