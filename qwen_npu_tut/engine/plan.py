@@ -73,15 +73,14 @@ class PackagesDone:
     absent: tuple[str, ...] = ()
 
     def gap(self) -> str:
-        whole = (each.parent.stem for each in self.site.glob("*.dist-info/RECORD"))
-        pairs = (name.partition("-")[::2] for name in whole)
+        records = self.site.glob("*.dist-info/RECORD")
+        pairs = (each.parent.stem.partition("-")[::2] for each in records)
         have = {canonicalize_name(name): version for name, version in pairs}
-        for name in self.absent:
-            if canonicalize_name(name) in have:
-                return f"The package {name} is installed, and has to go."
-        def is_there(name: str, version: str) -> bool:
-            return (found := have.get(canonicalize_name(name))) is not None and fits(version, found)
-        lacking = [" ".join(each).strip() for each in self.versions.items() if not is_there(*each)]
+        unwanted = next((name for name in self.absent if canonicalize_name(name) in have), "")
+        if unwanted: return f"The package {unwanted} is installed, and has to go."
+        found = {name: have.get(canonicalize_name(name)) for name in self.versions}
+        lacking = [f"{name} {version}".strip() for name, version in self.versions.items()
+                   if found[name] is None or not fits(version, found[name])]
         if not lacking: return ""
         first = ", ".join(lacking[:3]) + ", …" * (len(lacking) > 3)
         return f"{len(lacking)} of {len(self.versions)} packages are not installed: {first}."
