@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from patience import patient
 
 FORM = Path(__file__).with_name("home_48de023")
-FAKE = Path(__file__).resolve().parent.parent / "fake_engine.py"
+FAKE = Path(__file__).with_name("fake_engine.py")
 MODEL = "made-up/tiny"
 MODEL_FOLDER = Path("models", "made-up--tiny")
 SITE = Path("stacks/cpu/env/lib/python3.11/site-packages")

@@ -17,11 +17,10 @@ from qwen_npu_tut.host.system import Host
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.faces.panel import kept
 from qwen_npu_tut.server.processes import free_port, session_of
-from qwen_npu_tut.base.settings import Settings, read_settings
-from qwen_npu_tut.engine.stacks import stack
+from qwen_npu_tut.base.settings import read_settings
 
 # Settings that have another name now, by the name that the old commit gave them.
-RENAMED: dict[str, str] = {}
+RENAMED = {"endpoint": "hub"}
 OLD_SETTINGS = json.loads((old_home.FORM / "settings.json").read_text())
 NOBODY = "http://127.0.0.1:9"
 
@@ -223,8 +222,8 @@ def test_endpoint_names_the_hub(run, home, tmp_path, monkeypatch, way):
 def test_the_key_that_was_made_is_kept(home):
     key = (home / "servers/guarded.key").read_text().strip()
     assert made_key_file("guarded") == home / "servers/guarded.key" and key_of("guarded") == key
-    open_to_others = Settings(server="guarded", host="0.0.0.0")
-    assert with_key(open_to_others, stack("cpu")).api_key == key
+    open_to_others = walk.choose(stack="cpu", server="guarded", host="0.0.0.0")
+    assert with_key(walk.serving(open_to_others)).settings.api_key == key
 
 
 def test_what_the_panel_kept(home):
