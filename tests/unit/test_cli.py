@@ -1,18 +1,24 @@
 "The command as a shell sees it: one sentence and an exit code for each thing that can be wrong."
 
+import ast
 import io
 import json
 import os
+import re
 import socket
+import string
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 import machines
 
 from qwen_npu_tut import walk
+from qwen_npu_tut.base.events import table
+from qwen_npu_tut.faces import cli
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.host.system import Host
 
@@ -210,3 +216,98 @@ def test_a_reader_that_goes_away_is_no_traceback(words, buffered):
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (1, None if both else b"")
+
+
+# ---- commands.toml and phrases.toml, and the code that names their rows: neither without the other
+PROGRAMS = {"qwen-npu", "qwen-npu stack"}
+HELPS = table("commands.toml")
+GIVEN = {name: row for name, row in HELPS.items() if name not in PROGRAMS}
+EVENTS = table("phrases.toml")["event"]
+PHRASES = {name: row for name, row in table("phrases.toml").items() if name != "event"}
+TREES = [
+    ast.parse(path.read_text(encoding="utf8"))
+    for path in sorted(Path(walk.__file__).parent.rglob("*.py"))
+]
+
+
+def calls_of(name: str, trees=TREES) -> list[ast.Call]:
+    "The calls of a function by its plain name."
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return [each for each in calls if getattr(each.func, "id", "") == name]
+
+
+def texts(node: ast.expr) -> set[str]:
+    "The texts that an expression can be, as far as they stand in it."
+    if isinstance(node, ast.IfExp):
+        return texts(node.body) | texts(node.orelse)
+    return {node.value} if isinstance(node, ast.Constant) else set()
+
+
+def assigned(function: ast.FunctionDef, name: str) -> set[str]:
+    "The texts that a function assigns to a name."
+    found = set()
+    for node in (each for each in ast.walk(function) if isinstance(each, ast.Assign)):
+        targets = getattr(node.targets[0], "elts", node.targets)
+        values = getattr(node.value, "elts", [node.value])
+        for target, value in zip(targets, values):
+            found |= texts(value) if getattr(target, "id", "") == name else set()
+    return found
+
+
+def phrases() -> list[tuple[str, set[str], set[str]]]:
+    "Each call of `phrase`: how it is written, the rows that it may name, the values it gives."
+    found = []
+    for function in (node for tree in TREES for node in ast.walk(tree)):
+        if isinstance(function, ast.FunctionDef):
+            for call in calls_of("phrase", [function]):
+                (named,) = call.args
+                rows = texts(named) or assigned(function, getattr(named, "id", ""))
+                found.append((ast.unparse(call), rows, {each.arg for each in call.keywords}))
+    return found
+
+
+def fields(text: str) -> set[str]:
+    names = [name for _, name, _, _ in string.Formatter().parse(text) if name]
+    return {re.split(r"[.\[]", name)[0] for name in names}
+
+
+def test_every_option_has_its_row_and_every_row_is_used():
+    named = [text for call in calls_of("_given") for each in call.args[1:] for text in texts(each)]
+    assert sorted(named) == sorted(GIVEN)
+    helped = [text for call in calls_of("_help") for text in texts(call.args[0])]
+    assert set(helped) == PROGRAMS <= HELPS.keys()
+
+
+def test_what_the_commands_take_is_what_the_rows_say():
+    taken = set()
+    for command in cli.app.registered_commands + cli.stack_app.registered_commands:
+        for hint in command.callback.__annotations__.values():
+            for each in getattr(hint, "__metadata__", ()):
+                flags = (each.default, *each.param_decls) if each.default is not ... else ()
+                taken.add((flags, each.help))
+    rows = {(tuple(row.get("flags", ())), row["help"]["en"]) for row in GIVEN.values()}
+    assert taken == rows
+
+
+@pytest.mark.parametrize("call, rows, values", phrases())
+def test_a_phrase_that_is_named_is_there_and_gets_its_values(call, rows, values):
+    assert rows and rows <= PHRASES.keys()
+    assert values == set().union(*(fields(PHRASES[row]["en"]) for row in rows))
+
+
+def test_every_phrase_is_named_by_somebody():
+    assert set().union(*(rows for _, rows, _ in phrases())) == PHRASES.keys()
+
+
+def test_the_lines_that_stay_are_of_events_that_somebody_tells():
+    told = {text for call in calls_of("Event") if call.args for text in texts(call.args[0])}
+    assert EVENTS.keys() <= told
+
+
+@pytest.mark.parametrize(
+    "rows", [EVENTS, PHRASES, {name: row["help"] for name, row in HELPS.items()}]
+)
+def test_both_languages_want_the_same_values(rows):
+    for name, row in rows.items():
+        assert row.keys() == {"en", "zh"} and row["en"], name
+        assert not row["zh"] or fields(row["zh"]) == fields(row["en"]), name

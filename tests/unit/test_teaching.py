@@ -19,7 +19,7 @@ from qwen_npu_tut.engine.plan import FileDone, Step
 from qwen_npu_tut.engine.stacks import stacks
 from qwen_npu_tut.model.folder import model_folder, verify
 from qwen_npu_tut.rehearsal.tutor import MADE_OF, SHAPE, data_folder, made_of
-from qwen_npu_tut.serve import Server
+from qwen_npu_tut.serve import SERVERS, Server, find
 from qwen_npu_tut.server.processes import birth
 
 # On an NPU other heads are left to vllm, which no stack installs:
@@ -45,6 +45,8 @@ def test_the_shape_fits_the_kernels_and_two_devices():
 def test_the_weights_stay_small():
     assert (data_folder() / "weights.safetensors").stat().st_size <= 5_200_000
 
+
+FAKE = str(Path(__file__).resolve().parents[1] / "support" / "fake_engine.py")
 
 # A stand-in for the engine's interpreter. It builds with the module and the data that lie in its
 # site-packages; what needs torch is small: one tensor a layer, with numbers from the data's hash.
@@ -147,8 +149,8 @@ def test_an_interrupted_replacement_is_no_model(choice):
     assert (folder / MADE_OF).read_text() == made_of()
 
 
-def test_download_names_a_server_that_serves_the_older_one(choice, run, private_home):
-    folder = model_folder(TEACHING_MODEL)
+def serves(folder) -> Server:
+    "This process as a server of ours that serves a folder."
     server = Server(
         "mine",
         "teaching-qwen3",
@@ -160,7 +162,69 @@ def test_download_names_a_server_that_serves_the_older_one(choice, run, private_
         (),
         time.time(),
     )
-    write_atomic(private_home / "servers" / "mine.json", json.dumps(asdict(server)))
+    SERVERS.write("mine", server)
+    return server
+
+
+def test_what_a_server_serves_stays_for_up_where_it_is_whole(choice, private_home):
+    folder = model_folder(TEACHING_MODEL)
+    before = hashes_of(folder)
+    serves(private_home / "elsewhere" / ".." / "models" / folder.name)
+    assert walk.fetch(choice, keep_served=True) == folder and hashes_of(folder) == before
+    (folder / "config.json").write_text("{")
+    assert walk.fetch(choice, keep_served=True) == folder
+    assert verify(folder, "times") and (folder / MADE_OF).read_text() == made_of()
+
+
+def test_a_server_of_another_folder_keeps_nothing(choice, private_home):
+    serves(private_home / "elsewhere")
+    folder = walk.fetch(choice, keep_served=True)
+    assert (folder / MADE_OF).read_text() == made_of()
+
+
+@pytest.fixture
+def up(choice, run, monkeypatch):
+    "`serve`, `up`, … with an engine whose interpreter builds the model, and else is the stand-in."
+    python = choice.engine.python
+    build = python.rename(python.with_name("build"))
+    python.write_text(
+        f"#!{sys.executable}\nimport runpy, sys\nbuilds = 'build' in sys.argv\n"
+        f"runpy.run_path({str(build)!r} if builds else {FAKE!r}, run_name='__main__')\n"
+    )
+    python.chmod(0o755)
+    monkeypatch.setattr(walk, "planned", lambda choice: [])  # an engine that is whole
+    monkeypatch.setenv("FAKE_ENGINE", json.dumps({"seconds": 0.01}))
+    options = ("--stack", "cpu", "--model", TEACHING_MODEL, "--port", "0")
+    yield lambda command: run(command, *options)
+    run("stop")
+
+
+def test_up_takes_over_a_server_that_serves_the_older_one(choice, up, run):
+    folder, newer = model_folder(TEACHING_MODEL), "There is a newer teaching model"
+    before = hashes_of(folder)
+    assert up("serve")[0] == 0
+    server = find("default")
+    code, out, err = up("up")
+    assert code == 0, out + err
+    assert f"process {server.pid} answers as teaching-qwen3" in out and out.count(newer) == 1
+    assert hashes_of(folder) == before and find("default") == server
+    assert run("stop")[0] == 0
+    code, out, err = up("up")
+    assert code == 0 and newer not in out, out + err
+    assert (folder / MADE_OF).read_text() == made_of() and find("default").pid != server.pid
+
+
+def test_up_is_refused_where_the_older_one_was_replaced_by_hand(up, run):
+    assert up("serve")[0] == 0
+    code, out, _ = run("download", TEACHING_MODEL)
+    assert code == 0 and "The server 'default' still serves the model that lay there before" in out
+    code, _, err = up("up")
+    assert code == 1 and "another lies there now" in err
+
+
+def test_download_names_a_server_that_serves_the_older_one(choice, run, private_home):
+    folder = model_folder(TEACHING_MODEL)
+    server = serves(folder)
     code, out, _ = run("download", TEACHING_MODEL)
     assert code == 0 and "The server 'mine' still serves the model that lay there before" in out
     write_atomic(
