@@ -17,12 +17,11 @@ from string import Formatter
 from .base.diagnose import Cause, diagnose, first_error
 from .base.events import Problem, sentences
 from .base.settings import home, shown
-from .engine.advisories import also_known, holes
+from .engine.advisories import also_known, holes, objections
 from .engine.stacks import (
     SUPPORTED, Stack, changes, dies, fitting_stack, image_route, python_for)
 from .host.machine import MOUNTS, Machine
 from .host.software import CHIP_FOLDERS, canns_named, read_version_file, version_key
-from .server.launch import objections
 
 # %% ../nbs/01_check.ipynb #3897a07b
 @dataclass(frozen=True)

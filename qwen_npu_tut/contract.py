@@ -17,8 +17,7 @@ from inspect import signature
 import httpx
 from .base.events import table, unheard
 from .call import Endpoint, chat_body
-from .engine.advisories import concerns, every_advisory
-from .server.launch import avoids
+from .engine.advisories import avoids, concerns, every_advisory
 
 # %% ../nbs/contract.ipynb #c0de0001
 def sent(name: str) -> dict:

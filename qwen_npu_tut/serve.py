@@ -23,7 +23,8 @@ from .base.events import Event, Listener, problem, unheard
 from .base.files import Store, locked
 from .base.settings import home, shown
 from .model.folder import read_receipt, verify
-from .server.launch import Launch, container_name, flags_of, hand_over_key, key_file
+from .engine.advisories import flags_of
+from .server.launch import Launch, container_name, hand_over_key, key_file
 from .server.launch import key_of, remove_container, with_key
 from .server.processes import birth, end_session, free_port, spawn
 

@@ -17,7 +17,7 @@ from .base.events import Listener, Problem, phrase, problem, unheard
 from .base.settings import Settings, TEACHING_MODEL, home, read_settings, shown
 from .check import Finding, Report, check, judged
 from .download import download
-from .engine.advisories import also_known, holes
+from .engine.advisories import also_known, holes, objections
 from .engine.cpu import plugin_step
 from .engine.plan import FileDone, Step, make_step, open_steps, run_plan
 from .engine.stacks import Stack, fitting_stack, preset_of, stacks
@@ -29,7 +29,7 @@ from .model.folder import model_folder, verify
 from .serve import find, running
 from .server.handover import served_stack
 from .server.launch import Launch, further_flags, is_loopback, key_sentences
-from .server.launch import launch, objections
+from .server.launch import launch
 from .server.processes import free_port
 
 # %% ../nbs/walk.ipynb #3044e3e7

@@ -15,10 +15,10 @@ from dataclasses import asdict, fields
 from importlib.resources import files
 from ..base.events import Problem, problem
 from ..base.settings import Settings, home
-from ..engine.advisories import advisories
+from ..engine.advisories import advisories, avoids, flag_pairs, flags_of
 from ..engine.image import container_line
 from ..engine.stacks import Stack, stacks
-from .launch import Launch, avoids, beside_page, flag_pairs, flags_of, why_key
+from .launch import Launch, beside_page, why_key
 from .launch import hand_over_key, key_sentences, refuse_unsafe, with_key
 
 # %% ../../nbs/server/handover.ipynb #472ebfd7
