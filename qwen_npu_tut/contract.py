@@ -130,7 +130,7 @@ def letters_survive_the_stream(chunks, send):
 questions(stream_order, stream_usage, stream_says_the_same, letters_survive_the_stream)
 
 # %% ../nbs/contract.ipynb #9587d140
-def running(on: Endpoint) -> int:
+def requests_running(on: Endpoint) -> int:
     "How many requests the server says it computes."
     ask(on, max_tokens=20)
     for path in ("/v1/loads", "/get_load"):
@@ -141,9 +141,9 @@ def running(on: Endpoint) -> int:
 def abort_frees_the_slot(on, send):
     with stream(on, **send) as chunks:
         next(chunks)
-        if not running(on): raise Unsupported("the server does not show a request that runs")
+        if not requests_running(on): raise Unsupported("the server does not show a request that runs")
     began = time.monotonic()
-    while (busy := running(on)) and time.monotonic() - began < 15: time.sleep(0.1)
+    while (busy := requests_running(on)) and time.monotonic() - began < 15: time.sleep(0.1)
     took = f"{time.monotonic() - began:.1f} s"
     return not busy, f"it was running, and was gone {took} after the client went"
 
@@ -157,19 +157,19 @@ questions(abort_frees_the_slot, eight_at_once)
 # %% ../nbs/contract.ipynb #949a6231
 def thought_in(message) -> str: return getattr(message, "reasoning_content", None) or ""
 def thought_of(reply) -> str: return thought_in(reply.choices[0].message).strip()
-def shown(reply) -> str: return f"content {text_of(reply)[:60]!r}"
+def content_of(reply) -> str: return f"content {text_of(reply)[:60]!r}"
 
 def thinking_on(reply):
     thought = thought_of(reply)
     good = thought and "<think>" not in text_of(reply)
-    return good, f"reasoning_content {thought[:60]!r}, {shown(reply)}"
+    return good, f"reasoning_content {thought[:60]!r}, {content_of(reply)}"
 
 def thinking_off(reply):
-    return not thought_of(reply) and "think>" not in text_of(reply), shown(reply)
+    return not thought_of(reply) and "think>" not in text_of(reply), content_of(reply)
 
 def soft_switch(on, send):
     reply = ask(on, think=None, **send)
-    return not thought_of(reply) and "<think>" not in text_of(reply), shown(reply)
+    return not thought_of(reply) and "<think>" not in text_of(reply), content_of(reply)
 
 def thinking_streams_first(chunks):
     deltas = [each.choices[0].delta for each in chunks if each.choices]
@@ -201,7 +201,7 @@ def calls(reply, fits: Callable[[object], bool]):
 
 def tool_auto(reply):
     count = len(reply.choices[0].message.tool_calls or [])
-    return "<tool_call>" not in text_of(reply), f"tool calls {count}, {shown(reply)}"
+    return "<tool_call>" not in text_of(reply), f"tool calls {count}, {content_of(reply)}"
 
 def tool_required(reply): return calls(reply, lambda zone: zone in ("UTC", "Asia/Shanghai"))
 
@@ -237,7 +237,7 @@ def completions(on, send):
 questions(json_schema, json_object, logprobs, completions)
 
 # %% ../nbs/contract.ipynb #2e99b1e5
-def status(response: httpx.Response, *wanted: int):
+def answered(response: httpx.Response, *wanted: int):
     "Whether a response has such a status, and JSON as its body; a 404 may have any."
     code = response.status_code
     good = code in wanted and (code == 404 or response.json() is not None)
@@ -245,15 +245,15 @@ def status(response: httpx.Response, *wanted: int):
 
 def wrong_key_401(on, send):
     if not on.key: raise Unsupported("this address asks for no key, or none was given")
-    return status(respond(Endpoint(on.url, "wrong", timeout=on.timeout), **send), 401)
+    return answered(respond(Endpoint(on.url, "wrong", timeout=on.timeout), **send), 401)
 
-def unknown_path_404(response): return status(response, 404)
+def unknown_path_404(response): return answered(response, 404)
 
-def get_chat_405(response): return status(response, 405)
+def get_chat_405(response): return answered(response, 405)
 
-def broken_json_400(response): return status(response, 400, 422)
+def broken_json_400(response): return answered(response, 400, 422)
 
-def no_messages_400(response): return status(response, 400, 422)
+def no_messages_400(response): return answered(response, 400, 422)
 
 questions(wrong_key_401, unknown_path_404, get_chat_405, broken_json_400, no_messages_400)
 
@@ -262,11 +262,11 @@ def too_long_400(on):
     window = (on.openai.models.list().data[0].model_extra or {}).get("max_model_len")
     if not window: raise Unsupported("the model list does not say how long a context may be")
     messages = [{"role": "user", "content": "好 " * (window + 10)}]
-    return status(respond(on, CHAT, json={"messages": messages}), 400)
+    return answered(respond(on, CHAT, json={"messages": messages}), 400)
 
 def unknown_model_404(response):
     if response.status_code == 200: raise Unsupported("any name is taken for the one model")
-    return status(response, 400, 404)
+    return answered(response, 400, 404)
 
 def health(response): return response.status_code == 200, f"/health {response.status_code}"
 

@@ -69,7 +69,7 @@ def busy_devices(choice: Choice) -> list[Finding]:
 
 # %% ../nbs/walk.ipynb #b1a00004
 def planned(choice: Choice, wheels: Path | None = None, deepep=False, ask=True) -> list[Step]:
-    "Every step to the engine. With `ask=False` it is a look: no index is asked, CANN may be missing."
+    "Every step to the engine. `ask=False` is a look: no index is asked, CANN may be missing."
     return installation(choice.engine, supply(choice.engine, wheels, ask), deepep)
 
 # %% ../nbs/walk.ipynb #b1a00015
