@@ -6,6 +6,7 @@ from threading import Thread
 
 import pytest
 
+from qwen_npu_tut.base.events import table
 from qwen_npu_tut.call import Endpoint
 from qwen_npu_tut.contract import QUESTIONS, answer_of, contract
 
@@ -146,3 +147,15 @@ def test_no_server(run, url, words):
 def test_a_login_page(run, broken):
     code, _, err = run("contract", broken("page"))
     assert code == 1 and "Traceback" not in err and len(err.strip().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "name, row", table("contract.toml").items(), ids=lambda each: str(each)[:30]
+)
+def test_every_question_says_what_should_be(name, row):
+    assert name in QUESTIONS and row.keys() <= {"should", "send", "like"}
+    assert row["should"].keys() == {"en", "zh"} and row["should"]["en"].endswith(".")
+
+
+def test_every_question_has_its_row_in_order():
+    assert list(QUESTIONS) == list(table("contract.toml"))
