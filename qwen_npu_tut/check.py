@@ -226,9 +226,8 @@ class Report:
 
     def _repr_markdown_(self) -> str:
         "The findings that need attention as a table, for a notebook."
-        def code(text: str) -> str: return f"`{text}`".replace("|", "\\|") if text else ""
-        rows = [f"| {each.level} | {each.what} | {code(each.fix)} |" for each in self.findings
-                if each.level != "ok"]
+        bad = [(one, one.fix.replace("|", "\\|")) for one in self.findings if one.level != "ok"]
+        rows = [f"| {one.level} | {one.what} | {f'`{fix}`' if fix else ''} |" for one, fix in bad]
         fine = f"Findings without trouble: {len(self.findings) - len(rows)}."
         head = (f"Stack: **{self.stack}**. {fine}", "", "| | what was seen | what to do |")
         return "\n".join((*head, "| --- | --- | --- |", *rows))

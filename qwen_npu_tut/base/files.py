@@ -48,14 +48,13 @@ def write_new(
         raise problem("file-not-written", file=shown(path), why=error.strerror) from None
 
 # %% ../../nbs/base/files.ipynb #f000000a
-# What a document raises that was cut, or changed by hand.
 DAMAGED = ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError
 
 @dataclass(frozen=True)
 class Store:
     "Records of one kind, a JSON file each, below `home()`."
     folder: str
-    made: Callable[[dict], object]  # a value from a document; raises one of DAMAGED
+    made: Callable[[dict], object]  # a value of a document; of half a one, an error of DAMAGED
 
     def file(self, name: str) -> Path:
         "Where a record lies."

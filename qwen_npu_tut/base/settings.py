@@ -93,9 +93,9 @@ def gathered(
     environment = os.environ if environment is None else environment
     found = {name: (value, "the stack") for name, value in defaults.items()}
 
-    def take(name: str, value: object, origin: str) -> None:
+    def take(name: str, value: object, origin: str, who: str = "") -> None:
         name = ALIASES.get(name, name)
-        found[name] = (_typed(name, value, origin), origin)
+        found[name] = (_typed(name, value, origin), who or origin)
 
     if Path(file).is_file():
         try: in_file = tomllib.loads(Path(file).read_text(encoding="utf8"))
@@ -106,8 +106,7 @@ def gathered(
         variable = f"QWEN_NPU_{name.upper()}"
         if environment.get(variable): take(name, environment[variable], variable)
     for name, value in given.items():
-        name = ALIASES.get(name, name)
-        if value is not None: found[name] = (_typed(name, value, "The call"), "the call")
+        if value is not None: take(name, value, "The call", "the call")
     return found
 
 # %% ../../nbs/base/settings.ipynb #0088ca78

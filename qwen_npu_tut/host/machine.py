@@ -101,7 +101,6 @@ class Machine:
     software: Software = field(default_factory=Software)
     smi: Smi = field(default_factory=Smi)
     probe: str = ""                   # what torch_npu said; empty: not asked
-
     driver = property(lambda self: (
         self.software.driver and self.software.driver.version or self.smi.driver or ""))
     firmware = property(lambda self: self.software.firmware.version if self.software.firmware else (

@@ -204,6 +204,7 @@ class Software:
         if by_driver and firmware and not accepts([by_driver], firmware): return False
         return not by_firmware or accepts(by_firmware, driver)
 
+# %% ../../nbs/host/software.ipynb #c0000017
 def read_software(host: Host) -> Software:
     "Driver, firmware, CANN and NNAL by their version files; no program is asked."
     file = "/etc/ascend_install.info"

@@ -131,17 +131,13 @@ class RecordedHost(Host):
     def text(self, path: str, limit: int = 1_000_000) -> str | None:
         found = self.files.get(path)
         return found and found[:limit]
-
     def exists(self, path: str) -> bool:
         return any(each == path or each.startswith(path.rstrip("/") + "/") for each in self.files)
-
     def paths(self, pattern: str) -> list[str]:
         alike = (each for each in self.files if each.count("/") == pattern.count("/"))
         return sorted(each for each in alike if fnmatchcase(each, pattern))
-
     def find(self, program: str) -> str:
         return next((each for each in self.files if each.endswith(f"/bin/{program}")), "")
-
     def may_open(self, path: str) -> bool: return self.exists(path) and path not in self.denied
     def environment(self) -> Mapping[str, str]: return self.variables
     def in_group(self, name: str) -> bool: return name in self.groups

@@ -213,9 +213,7 @@ def main() -> None:
         line = launch(settings, engine).line
         with served(line, environment, url, log) as process:
             reply_tokens(url, settings.model_name, "你好！")
-            print(
-                f"Teaching model: {resident(process) / 1e9:.2f} GB resident in all processes"
-            )
+            print(f"Teaching model: {resident(process) / 1e9:.2f} GB resident in all processes")
 
 
 if __name__ == "__main__":

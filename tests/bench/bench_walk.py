@@ -101,6 +101,7 @@ def main() -> None:
     walk_seconds()  # one round that is not counted fills the disk cache for both
     pairs = [(raw_seconds(), *walk_seconds()) for _ in range(rounds)]
     raw, walk, resident = (statistics.median(each) for each in zip(*pairs))
+
     def row(name: str, seconds: float, place: int) -> str:
         rounds = ", ".join(f"{pair[place]:.1f}" for pair in pairs)
         return f"{name:38} {seconds:.1f} s   (rounds: {rounds})"

@@ -16,7 +16,6 @@ from fake_engine import said_later
 from lab import RUN_ALL, jupyterlab
 from patience import patient
 
-pytestmark = [pytest.mark.browser, pytest.mark.server]
 HALF = {"width": 700, "height": 1000}
 RESTART = """async () => {
     const session = window.jupyterapp.shell.currentWidget.sessionContext.session

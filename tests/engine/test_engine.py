@@ -21,7 +21,6 @@ from qwen_npu_tut.host.system import Host
 ROOT = Path(__file__).resolve().parents[2]
 START_ON_ARM = ROOT / "tests/support/start_on_arm.py"
 
-pytestmark = pytest.mark.server
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import pytest
 from qwen_npu_tut.call import endpoint_of
 from qwen_npu_tut.contract import answer_of
 
-pytestmark = pytest.mark.server
 QUICK = [
     "models-list",
     "chat",

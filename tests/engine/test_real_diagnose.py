@@ -5,7 +5,6 @@ import pytest
 from qwen_npu_tut.base.diagnose import diagnose, likely_cause
 from qwen_npu_tut.base.settings import home
 
-pytestmark = pytest.mark.server
 
 
 def test_the_live_servers_log_has_noise_at_most(live_server):

@@ -6,7 +6,6 @@ from pseudo_terminal import Terminal
 
 from qwen_npu_tut.server.launch import key_of
 
-pytestmark = pytest.mark.server
 
 
 @pytest.fixture

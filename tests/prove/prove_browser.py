@@ -9,7 +9,6 @@ import test_panel
 from lab import jupyterlab, run_whole
 from test_panel import lab, opened, panel_home, stand_in  # noqa: F401  fixtures
 
-pytestmark = [pytest.mark.browser, pytest.mark.server]
 ROUNDS = pytest.mark.parametrize("again", range(int(os.environ.get("QWEN_NPU_ROUNDS", "3"))))
 CHAPTERS = ("01_check", "02_install", "03_kernels", "04_download", "05_serve", "06_call")
 

@@ -1,7 +1,7 @@
 """What the proofs of the teaching model do in the engine's Python.
 
-    python lessons.py build DATA FOLDER     lay out the model with a data folder of one's own
-    python lessons.py both_forms FOLDER     the same replies of the small form and of a built folder
+python lessons.py build DATA FOLDER     lay out the model with a data folder of one's own
+python lessons.py both_forms FOLDER     the same replies of the small form and of a built folder
 """
 
 import json

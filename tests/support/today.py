@@ -234,9 +234,7 @@ def line(stack_name: str, settings: Mapping, base: Mapping[str, str]) -> dict:
     container = {
         name: value for name, value in made.environment.items() if name.startswith("QWEN_NPU_")
     }
-    environment = {
-        name: value for name, value in made.environment.items() if name not in container
-    }
+    environment = {name: value for name, value in made.environment.items() if name not in container}
     names = [*base, *(name for name in environment if name not in base)]
     changed = {
         name: environment.get(name) for name in names if base.get(name) != environment.get(name)
