@@ -120,9 +120,7 @@ class Cause:
     line: int
     text: str
 
-    def asdict(self) -> dict:
-        "Plain data, for JSON."
-        return asdict(self)
+    asdict = asdict  # as a method: plain data, for JSON
 
 def printable(line: str) -> str:
     "A line that any terminal can show: at most 300 characters, none that controls."

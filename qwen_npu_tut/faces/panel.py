@@ -103,8 +103,8 @@ class Panel:
         self.box, self.parts, self.good = W.VBox().add_class("qwen-panel"), {}, set()
 
     text = property(lambda self: views.words(self.language))
-    # The named model, else the usual one, which stands in the empty field.
-    model = property(lambda self: self.value("model") or self.parts["model"].placeholder)
+    model = property(lambda self: self.value("model") or self.parts["model"].placeholder,
+                     doc="The named model, else the usual one, which stands in the empty field.")
 
     def value(self, name: str) -> str | None:
         "What a person set; None where nothing."
