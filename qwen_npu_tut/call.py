@@ -14,8 +14,9 @@ import time
 import urllib.request
 from collections.abc import Callable
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from urllib.parse import urlsplit
 from .base.events import Problem, problem, table
 from .base.settings import Settings
@@ -31,8 +32,7 @@ def plain_address(url: str) -> str:
     except ValueError: good = False
     if not good: raise problem("no-address", url=url)
     if "@" in parts.netloc: raise problem("password-in-address")
-    further = r"(/v1)?(/chat/completions|/completions|/models)?/*$"
-    return re.sub(further, "", url.strip().rstrip("/"))
+    return re.sub(r"(/v1)?(/(chat/)?completions|/models)?/*$", "", url.strip().rstrip("/"))
 
 # %% ../nbs/06_call.ipynb #12b16985
 def _said(error) -> str:
@@ -158,8 +158,6 @@ class Reply:
         took = self.seconds - self.first_seconds
         return (self.usage.get("completion_tokens", 1) - 1) / took if took > 0 else 0.0
 
-def _print(text: str) -> None: print(text, end="", flush=True)
-
 # %% ../nbs/06_call.ipynb #92286b44
 class _Texts:
     "Thinking and answer as they come, handed on without the line ends that Qwen3 puts before them."
@@ -185,16 +183,14 @@ class _Texts:
     def text(self, field: str) -> str: return "".join(self.pieces[field])
 
 # %% ../nbs/06_call.ipynb #739f9957
-def stream_reply(
-    service: Endpoint,
-    messages: list[dict],       # the conversation so far
-    think: bool | None = None,  # Qwen3's hard switch
-    out: Callable[[str], object] = _print,  # gets each piece; may raise, which ends the reply
-    out_thinking: Callable[[str], object] | None = None,  # gets the thinking, where shown apart
-    **more,                     # temperature, max_tokens, extra_body, …
-) -> Reply:
-    "One reply, piece by piece. `Problem` where nobody answers, refuses, or breaks off."
-    texts, finish, usage = _Texts(out, out_thinking), "", {}
+def stream_reply(service: Endpoint, messages: list[dict], think: bool | None = None,
+                 out: Callable[[str], object] | None = None,
+                 out_thinking: Callable[[str], object] | None = None, **more) -> Reply:
+    """One reply, piece by piece. `Problem` where nobody answers, refuses, or breaks off.
+
+    `messages`, `think` and `more`: see `chat_body`. `out` gets each piece, printed if None; it
+    may raise, which ends the reply. `out_thinking` gets the thinking, where that is shown apart."""
+    texts, finish, usage = _Texts(out or partial(print, end="", flush=True), out_thinking), "", {}
     with explained(service.url):
         body = chat_body(service.model, messages, think, **more, stream=True,
                          stream_options={"include_usage": True})
@@ -213,6 +209,4 @@ def stream_reply(
 # %% ../nbs/06_call.ipynb #f3bad244
 def sampling(think: bool) -> dict:
     "Qwen's advice for a mode, as arguments for `chat_body` (sampling.toml has the source)."
-    advice = table("sampling.toml")["thinking" if think else "plain"]
-    ours = {name: advice[name] for name in ("top_k", "min_p")}
-    return {"temperature": advice["temperature"], "top_p": advice["top_p"], "extra_body": ours}
+    return deepcopy(table("sampling.toml")["thinking" if think else "plain"]["send"])

@@ -21,7 +21,7 @@ from .base.events import Event, Listener, Problem, problem, sized, unheard
 from .base.files import locked
 from .base.settings import shown
 from .model.folder import (
-    INDEX, Entry, Proof, Receipt, Tally, absent, begun, dated, hashes, keep, model_folder,
+    INDEX, Entry, Proof, Receipt, Tally, absent, begun, dated, differences, keep, model_folder,
     prove, read_receipt, receipt_file, safe, verify, weight_map)
 from .model.hubs import (
     LocalFolder, chosen_hub, direct, hub_for, hub_problem, passing, without_password, wrong_bytes)
@@ -35,8 +35,7 @@ def laid_out(to: Path, model: str) -> Path:
     return next((each for each in inside if each.is_dir() and any(each.iterdir())), to)
 
 # %% ../nbs/04_download.ipynb #401d41bc
-# the hashes of no bytes at all: e3b0c442… and e69de29b…
-_NOTHING = (hashlib.sha256(b"").hexdigest(), hashlib.sha1(b"blob 0\0").hexdigest())
+_NOTHING = (hashlib.sha256().hexdigest(), hashlib.sha1(b"blob 0\0").hexdigest())  # of no bytes
 
 def trusted(rows: Iterable, model: str) -> list[Entry]:
     "A hub's rows, each with `path`, `size` and `sha256`, if they can be trusted; else a `Problem`."
@@ -49,8 +48,7 @@ def trusted(rows: Iterable, model: str) -> list[Entry]:
             raise problem("listed-without-hash", path=entry.path)
         if entry.size < 0 or (entry.size == 0) != (entry.sha256 in _NOTHING):
             raise problem("listed-with-false-size", path=entry.path, size=entry.size)
-    if len({entry.path for entry in entries}) < len(entries):
-        raise problem("listed-twice", model=model)
+    if len({one.path for one in entries}) < len(entries): raise problem("listed-twice", model=model)
     return entries
 
 # %% ../nbs/04_download.ipynb #b3108863
@@ -88,16 +86,12 @@ def _unproved(folder: Path, entries: list, seen: dict, tell: Listener) -> tuple[
     "The entries that are not here, after what is here and wrong was removed; and the removed ones."
     here = dated(folder, entries)
     present = [entry for entry in here if entry.mtime_ns and seen.get(entry.path) != entry]
-    same = [entry for entry in present if (folder / entry.path).stat().st_size == entry.size]
-    found = hashes(folder, same, tell) if same else {}
-    bad = [entry for entry in present if found.get(entry.path) != entry.sha256]
-    for entry in bad:
-        tell(Event("replacing", entry.path))
-        (folder / entry.path).unlink()
-    seen.update({entry.path: entry for entry in present if entry not in bad})
-    gone = {entry.path for entry in bad} | {entry.path for entry in here if not entry.mtime_ns}
-    lacking = [entry for entry in entries if entry.path in gone]
-    return lacking, [replace(entry, mtime_ns=0) for entry in bad]
+    bad = [flaw.file for flaw in differences(folder, present, True, tell)[0]]
+    for path in bad:
+        tell(Event("replacing", path))
+        (folder / path).unlink()
+    seen.update({entry.path: entry for entry in present if entry.path not in bad})
+    return [was for was, now in zip(entries, here) if was.path in bad or not now.mtime_ns], bad
 
 # %% ../nbs/04_download.ipynb #m0d00023
 def _begin(receipt: Receipt, entries: list[Entry]):
@@ -106,7 +100,7 @@ def _begin(receipt: Receipt, entries: list[Entry]):
     old = before.files if before and before.model == receipt.model else ()
     for was, now in zip(old, dated(folder, old)):
         if was == now and was.path not in {entry.path for entry in entries}:
-            (folder / was.path).unlink()
+            (folder / was.path).unlink(missing_ok=True)
     keep(receipt)
 
 # %% ../nbs/04_download.ipynb #4ff70cd8
@@ -143,8 +137,7 @@ def _round(hub, receipt: Receipt, seen: dict, wrong: dict, tell: Listener) -> tu
     return replace(receipt, files=tuple(entries), commit=commit), failures
 
 # %% ../nbs/04_download.ipynb #37954430
-# seconds without a new megabyte, before a first listing and after it
-PATIENCE = {False: 10.0, True: 120.0}
+PATIENCE = {False: 10.0, True: 120.0}  # seconds without a new megabyte, before a listing and after
 PAUSE = 1.0  # seconds before the second round; doubled before each further one, up to half a minute
 
 # %% ../nbs/04_download.ipynb #742019ca
@@ -165,14 +158,15 @@ def _brought(hub, receipt: Receipt, tell: Listener) -> tuple[Receipt, dict[str, 
         except Exception as error: failures = {"": error}
         lacking, bad = _unproved(folder, list(listing.files), seen, tell)
         if listing.files and not lacking: return listing, seen
-        why = _why(receipt, failures, lacking, bad, wrong)
+        for path in bad: failures.setdefault(path, OSError("Consistency check failed"))
+        why = _why(receipt, failures, lacking, wrong)
         if time.monotonic() - moved > PATIENCE[bool(listing.files)]: raise why
         tell(Event("retrying", text=why.what))
         time.sleep(pause)
         pause = min(2 * pause, 30.0)
 
 # %% ../nbs/04_download.ipynb #m0d00024
-def _why(receipt: Receipt, failures: dict, lacking: list, bad: list, wrong: dict) -> Problem:
+def _why(receipt: Receipt, failures: dict, lacking: list, wrong: dict) -> Problem:
     "What a round did not bring; counts in `wrong`, and raises what another round cannot mend."
     found = []
     for path, error in failures.items():
@@ -181,23 +175,17 @@ def _why(receipt: Receipt, failures: dict, lacking: list, bad: list, wrong: dict
         if not passing(error): raise said from error
         for entry in lacking:
             if entry.path == path: wrong[entry] += [said] * wrong_bytes(error)
-    for entry in bad:
-        said = problem("hub-sent-other-bytes", what=f"{entry.path} of {receipt.model}")
-        wrong[entry].append(said)
-        found.append(said)
     return found[0] if found else problem("hub-sent-other-bytes", what=receipt.model)
 
 # %% ../nbs/04_download.ipynb #3241f408
-def download(
-    model: str,                        # an id `owner/name`, or a folder that is already there
-    to: Path | str | None = None,      # the model's folder, or a client's cache
-    hub: str | None = None,            # see `chosen_hub`
-    source: Path | str | None = None,  # copy from this folder instead of a hub
-    revision: str | None = None,       # branch, tag or commit; the hub's main branch if None
-    fresh: bool = False,               # ask although a proved model is here; it may be another now
-    tell: Listener = unheard,
-) -> Proof:
-    "A whole model in a folder, or a `Problem`. Safe to repeat, to interrupt, and twice at once."
+def download(model: str, to: Path | str | None = None, hub: str | None = None,
+             source: Path | str | None = None, revision: str | None = None,
+             fresh: bool = False, tell: Listener = unheard) -> Proof:
+    """A whole model in a folder, or a `Problem`. Safe to repeat, to interrupt, and twice at once.
+
+    `model`: an id `owner/name`, or a folder that is there. `to`: the model's folder, or a client's
+    cache. `hub`: see `chosen_hub`. `source`: a folder to copy from instead. `revision`: branch, tag
+    or commit; the main branch if None. `fresh`: ask again, the hub's model may be another now."""
     folder, here = model_folder(model), os.path.isdir(os.path.expanduser(model))
     if here and source is None:
         if to is None: return (verify(folder, "times") or verify(folder, tell=tell)).or_problem()
@@ -234,9 +222,7 @@ def _fetched(model: str, folder: Path, hub, source, revision, tell: Listener) ->
 
 # %% ../nbs/04_download.ipynb #2ee69427
 def repair(folder: Path | str, hub: str | None = None, tell: Listener = unheard) -> Proof:
-    """Fetch again what is bad or missing, from where the receipt says or from the named hub.
-
-    `Problem` where neither says where."""
+    "Fetch what is bad or missing, from the hub or the receipt's source; `Problem` without either."
     folder = Path(os.path.expanduser(folder)).absolute()
     if proof := verify(folder, tell=tell): return proof
     receipt = begun(folder)

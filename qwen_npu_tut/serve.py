@@ -127,9 +127,8 @@ def _first_token(server: Server, deadline: float) -> None:
     asked = urllib.request.Request(f"{server.url}/generate", body, headers)
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while True:
-        left = max(0.1, deadline - time.monotonic())
         try:
-            with direct.open(asked, timeout=left) as answer:
+            with direct.open(asked, timeout=max(0.1, deadline - time.monotonic())) as answer:
                 if "text" in json.load(answer): return
         except (OSError, ValueError) as error: failure = error
         else: failure = "an answer without a text"
@@ -138,11 +137,10 @@ def _first_token(server: Server, deadline: float) -> None:
         time.sleep(0.1)
 
 # %% ../nbs/05_serve.ipynb #ddecf2a4
-def last_words(
-    log: Path | str,
-    line: Sequence[str] = (),  # the launch line, which says for which kind of engine
-) -> str:
-    "What a person should see of a log: the known cause, the last errors, the end."
+def last_words(log: Path | str, line: Sequence[str] = ()) -> str:
+    """What a person should see of a log: the known cause, the last errors, the end.
+
+    `line`, the launch line, says which kind of engine wrote it."""
     try: text = Path(log).read_text(encoding="utf8", errors="replace")
     except OSError: text = ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -155,12 +153,10 @@ def last_words(
         *(f"  {line[:300]}" for line in [*errors, *lines[-3:]]), f"The whole log: {shown(log)}"])
 
 # %% ../nbs/05_serve.ipynb #7a10bc31
-def wait_ready(
-    server: Server,
-    tell: Listener = unheard,  # told of phases
-    timeout: float = 1800.0,   # seconds in all
-) -> None:
-    "Return once it said that it is ready and made a token. `Problem` if it ends, or is late."
+def wait_ready(server: Server, tell: Listener = unheard, timeout: float = 1800.0) -> None:
+    """Return once it said that it is ready and made a token; `tell` hears of each phase.
+
+    `Problem` if it ends, or is not ready after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     if server.ready or not Path(server.log).is_file(): return _first_token(server, deadline)
     reader, rest = PhaseReader(tell), b""
@@ -180,11 +176,10 @@ def wait_ready(
     reader.turn("")
 
 # %% ../nbs/05_serve.ipynb #d542ecd1
-def stop(
-    which: Server | str = "default",  # a server, or its name
-    grace: float = 15.0,  # seconds for running replies, before force
-) -> bool:                # whether there was anything to stop
-    "Stop a server and all that it started; its document and its key's file go with it."
+def stop(which: Server | str = "default", grace: float = 15.0) -> bool:
+    """Stop a server, or the one of that name, with all that it started; True if anything ran.
+
+    Running replies have `grace` seconds. Its document and its key's file go with it."""
     server = SERVERS.read(which) if isinstance(which, str) else which
     if server is None: return False
     stopped, known = end_session(server.pid, server.born, grace), SERVERS.read(server.name)
@@ -231,8 +226,7 @@ def _begin(launch: Launch) -> Server:
 def outdated(folder: Path) -> list[Server]:
     "The running servers that were started before the files of the model's folder were replaced."
     receipt = read_receipt(folder)
-    if not receipt: return []
-    newest = max(file.mtime_ns for file in receipt.files)
+    newest = max(file.mtime_ns for file in receipt.files) if receipt else 0
     return [each for each in running() if each.started * 1e9 < newest
             and Path(each.model).resolve() == folder.resolve()]
 
@@ -251,20 +245,16 @@ def _same_or_problem(server: Server, launch: Launch) -> None:
         raise problem("other-model-now", name=server.name, folder=shown(server.model))
 
 # %% ../nbs/05_serve.ipynb #b78133f2
-def start(
-    launch: Launch,
-    tell: Listener = unheard,  # told of waiting, and of phases with seconds
-    timeout: float = 1800.0,   # seconds until it has to be ready
-) -> Server:
+def start(launch: Launch, tell: Listener = unheard, timeout: float = 1800.0) -> Server:
     """A server that is ready: the running one if it has these settings, else a new one.
 
-    It gets a free port and a key where it needs them. Ctrl-C while it comes up stops it."""
+    It gets a free port, a key where it needs one, and `timeout` seconds. `tell` hears of waiting
+    and of phases. Ctrl-C while it comes up stops it."""
     _refuse_missing(launch)
     name, launch = launch.settings.server, with_key(launch)
     def waiting(holder: int) -> None: tell(Event("waiting", text=str(holder)))
     with locked(SERVERS.file(name).with_suffix(".lock"), waiting):
-        server = find(name)
-        if server: _same_or_problem(server, launch)
+        if server := find(name): _same_or_problem(server, launch)
         else:
             stop(name)  # what a server that died may have left
             server = _begin(_placed(launch))

@@ -30,8 +30,8 @@ OWN_SERVER = {
     "QWEN_NPU_MODEL": "qwen-npu-tut/teaching-qwen3",
     "QWEN_NPU_API_KEY": f"sk-{secrets.token_urlsafe(16)}",  # so that a wrong key is refused
 }
-# Pages that call a service, or run something in the engine's interpreter; all others run anywhere.
-ENGINE_PAGES = r"^(05_serve|06_call|index|index\.zh|tutor|course)\.ipynb$"
+# Pages that install an engine, call a service, or run something in the engine's interpreter.
+ENGINE_PAGES = r"^(0[2356]_.*|index|index\.zh|terminal|tutor|course|cpu_platform)\.ipynb$"
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-rs"]
 
 

@@ -44,17 +44,12 @@ def classify(code: int | None, said: str) -> str:
     return "does not exist" if GONE.search(said) and "depends on" not in said else "does not fit"
 
 # %% ../../nbs/engine/resolve.ipynb #a1cdd4c3
-def resolve(
-    requirements: Sequence[str],  # such as torch-npu==2.6.0
-    stack: Stack,                 # its Python and C library
-    architecture: str,
-    index: str,                   # the ordinary index's address; "" for uv's own
-    *options: str,                # more for uv
-    extra: Sequence[str] = (),    # more indexes
-) -> tuple[int, str]:
+def resolve(requirements: Sequence[str], stack: Stack, architecture: str, index: str,
+            *options: str, extra: Sequence[str] = ()) -> tuple[int, str]:
     """Ask uv whether packages go together on another system: its exit code and what it said.
 
-    The indexes' addresses are cut out. Nothing is installed. `Problem` where uv is missing."""
+    The stack gives Python and C library; `index` is the ordinary one's address, "" for uv's own;
+    `extra` are more. Addresses are cut out. Nothing is installed. `Problem` where uv is missing."""
     beside = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     uv = shutil.which("uv", path=beside)
     if not uv: raise problem("uv-not-installed")
@@ -103,11 +98,8 @@ def verify_pin(stack: Stack, package: str, architecture: str, index: str) -> Res
     return Resolution(package, version, architecture, verdict, why)
 
 # %% ../../nbs/engine/resolve.ipynb #65ecfe48
-def verify_stack(
-    stack: Stack,
-    architectures: Sequence[str] = (),  # all of its own if empty
-) -> list[Resolution]:
-    """Resolve a set of versions for other systems, without installing.
+def verify_stack(stack: Stack, architectures: Sequence[str] = ()) -> list[Resolution]:
+    """Resolve a set of versions for other systems, its own where none is named; installs nothing.
 
     Each pin alone, then all of them together with what they need, on each architecture."""
     targets, index = tuple(architectures) or stack.architectures, package_index()

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Literal
-from ..base.events import Event, Listener, problem, sized, unheard
+from ..base.events import Event, Listener, problem, sized, table, unheard
 from ..base.files import Store
 from ..base.settings import home, shown
 
@@ -51,16 +51,6 @@ def absent(has: Callable[[str], bool], shards: set[str] | None) -> tuple[str, ..
     if not any(all(map(has, form)) for form in _TOKENIZERS): wanted.add("tokenizer.json")
     return tuple(sorted(name for name in wanted if not has(name)))
 
-# %% ../../nbs/model/folder.ipynb #0fa5a670
-_KINDS = {  # bytes a number, and the kinds of numbers that take so many
-    1: "BOOL U8 I8 F8_E4M3 F8_E5M2", 2: "U16 I16 F16 BF16", 4: "U32 I32 F32", 8: "U64 I64 F64"}
-_WIDTH = {kind: width for width, kinds in _KINDS.items() for kind in kinds.split()}
-
-def _place(row: Mapping) -> tuple[int, int, int]:
-    "Where a tensor begins and ends, and its bytes as its shape has them; 0 for an unknown kind."
-    begin, end = row["data_offsets"]
-    return begin, end, prod(row["shape"]) * _WIDTH.get(row["dtype"], 0)
-
 # %% ../../nbs/model/folder.ipynb #m0d00001
 def tensors(file: Path) -> dict[str, dict]:
     """What the header of a safetensors file says of each tensor: its dtype and shape.
@@ -74,7 +64,9 @@ def tensors(file: Path) -> dict[str, dict]:
         try:
             header = json.loads(data.read(length))
             rows = {name: row for name, row in header.items() if name != "__metadata__"}
-            places = sorted(map(_place, rows.values()))
+            widths = table("weights.toml")["bytes"]  # 0 for a kind that nobody knows
+            places = sorted((begin, end, prod(row["shape"]) * widths.get(row["dtype"], 0))
+                            for row in rows.values() for begin, end in [row["data_offsets"]])
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise ValueError("Its header is not a safetensors header.") from None
     position = 0
@@ -87,28 +79,13 @@ def tensors(file: Path) -> dict[str, dict]:
     return rows
 
 # %% ../../nbs/model/folder.ipynb #68cfeff5
-_SHAPES = {  # which weights, and their shape in the config's words
-    r"model\.embed_tokens|lm_head": "vocab_size hidden_size",
-    r"model\.norm|.*\.(input|post_attention)_layernorm": "hidden_size",
-    r".*\.self_attn\.q_proj": "num_attention_heads hidden_size",
-    r".*\.self_attn\.[kv]_proj": "num_key_value_heads hidden_size",
-    r".*\.self_attn\.o_proj": "hidden_size num_attention_heads",
-    r".*\.self_attn\.[qk]_norm": "head_dim",
-    r".*\.mlp\.(gate|up)_proj": "intermediate_size hidden_size",
-    r".*\.mlp\.down_proj": "hidden_size intermediate_size",
-}
-
 def misfits(config: Mapping[str, object], rows: Mapping[str, dict]) -> list[str]:
     "A sentence for each tensor of a Qwen3 whose shape is not the config's."
-    sizes = {name: value for name, value in config.items() if type(value) is int}
-    for heads in ("num_attention_heads", "num_key_value_heads"):
-        # rows of the projection; 0 where the config is silent
-        sizes[heads] = sizes.get(heads, 0) * sizes.get("head_dim", 0)
-    found = []
+    sizes, found = {name: value for name, value in config.items() if type(value) is int}, []
     for name, row in rows.items():
-        known = (words for weight, words in _SHAPES.items()
+        known = (sides for weight, sides in table("weights.toml")["shapes"].items()
                  if re.fullmatch(rf"(?:{weight})\.weight", name))
-        expected = [sizes.get(word, 0) for word in next(known, "").split()]
+        expected = [prod(sizes.get(word, 0) for word in side) for side in next(known, ())]
         plain = row["dtype"] in ("BF16", "F16", "F32")
         if plain and expected and all(expected) and row["shape"] != expected:
             found.append(f"{name} has the shape {row['shape']}, and config.json says {expected}.")
@@ -118,10 +95,9 @@ def misfits(config: Mapping[str, object], rows: Mapping[str, dict]) -> list[str]
 def layers_short(config: Mapping[str, object], names: Iterable[str]) -> int:
     "How many layers that the config announces no tensor belongs to; 0 where it does not say."
     announced = config.get("num_hidden_layers")
-    parts = (re.match(r"model\.layers\.(\d{1,4})\.", name) for name in names)
-    found = {int(part[1]) for part in parts if part}
-    plain = type(announced) is int and announced < 10_000
-    return len(set(range(announced)) - found) if plain else 0
+    if type(announced) is not int or announced > 9999: return 0
+    found = re.findall(r"^model\.layers\.(\d{1,4})\.", "\n".join(names), re.M)
+    return len(set(range(announced)) - set(map(int, found)))
 
 # %% ../../nbs/model/folder.ipynb #ef18a80d
 @dataclass(frozen=True)
@@ -155,6 +131,8 @@ class Proof:
         raise problem("not-a-whole-model", proof=self, folder=shown(self.folder))
 
 # %% ../../nbs/model/folder.ipynb #88b1341f
+_Wrong = tuple[list[Flaw], tuple[str, ...]]  # flaws, and the names of missing files
+
 def _json(folder: Path, name: str, bad: list[Flaw]) -> dict:
     "A JSON object, or an empty one and a flaw."
     try: found = json.loads((folder / name).read_text(encoding="utf8"))
@@ -191,8 +169,8 @@ def _shard(folder: Path, name: str, promised: set, config: Mapping, bad: list[Fl
 _READ = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "generation_config.json")
 _KNOWN = (["Qwen3ForCausalLM"], ["Qwen3MoeForCausalLM"])  # whose shapes we know
 
-def _layout(folder: Path, full: bool) -> tuple[list[Flaw], tuple[str, ...]]:
-    "What a folder says about itself, without a receipt: flaws, and missing files."
+def _layout(folder: Path, full: bool) -> _Wrong:
+    "What a folder says about itself, without a receipt."
     bad: list[Flaw] = []
     config = _json(folder, "config.json", bad)
     if config and not config.get("architectures"):
@@ -205,8 +183,7 @@ def _layout(folder: Path, full: bool) -> tuple[list[Flaw], tuple[str, ...]]:
         promised = {tensor for tensor, part in (places or {}).items() if part == name}
         every |= _shard(folder, name, promised, config if known else {}, bad)
     if known and not bad and not missing and (short := layers_short(config, every)):
-        why = f"It announces layers that the weights do not have: {short}."
-        bad.append(Flaw("config.json", why))
+        bad += [Flaw("config.json", f"It announces layers that the weights do not have: {short}.")]
     return bad, missing
 
 # %% ../../nbs/model/folder.ipynb #6e3a7a3f
@@ -238,8 +215,7 @@ class Tally:
             since, before = self.marks[0]
             rate = max(0, self.done - before) / (now - since) if now > since else 0.0
             done, total = min(self.done, self.total), self.total
-            # A display that broke (a closed pipe, a notebook that went away) must not pass for
-            # a network that broke.
+            # A display that broke, such as a closed pipe, must not pass for a network that broke.
             with suppress(Exception):
                 self.tell(Event(self.kind, file, done=done, total=total, rate=rate))
 
@@ -262,16 +238,14 @@ def hashes(folder: Path, entries: Iterable[Entry], tell: Listener = unheard) -> 
         finally: stop.set()
 
 # %% ../../nbs/model/folder.ipynb #d0b31f12
-def differences(
-    folder: Path, entries: Iterable[Entry], hashed: bool, tell: Listener = unheard,
-) -> tuple[list[Flaw], tuple[str, ...]]:
-    "How a folder differs from a list, in sizes and perhaps in hashes: flaws, and missing files."
+def differences(folder: Path, entries: Iterable[Entry], hashed: bool, tell: Listener) -> _Wrong:
+    "How a folder differs from a list, in sizes and perhaps in hashes."
     files = {entry: folder / entry.path for entry in entries}
     sizes = {entry: file.stat().st_size for entry, file in files.items() if file.is_file()}
     bad = [Flaw(entry.path, f"It has {size} bytes instead of {entry.size}.")
            for entry, size in sizes.items() if size != entry.size]
     right_size = [entry for entry, size in sizes.items() if size == entry.size and hashed]
-    found = hashes(folder, right_size, tell) if right_size else {}
+    found = hashes(folder, right_size, tell)
     for entry in right_size:
         if (now := found[entry.path]) == entry.sha256: continue
         change = f"hash {now[:12]}… instead of {entry.sha256[:12]}…"
@@ -356,15 +330,6 @@ def prove(receipt: Receipt, tell: Listener = unheard, seen: Mapping[str, Entry] 
     return proof
 
 # %% ../../nbs/model/folder.ipynb #c7492d92
-def _by_layout(folder: Path, receipt: Receipt | None, full: bool) -> Proof:
-    files = receipt.files if receipt else ()
-    bad, missing = differences(folder, files, False)
-    own_bad, own_missing = _layout(folder, full)
-    ours = folder.resolve().is_relative_to((home() / "models").resolve())
-    if not receipt and not own_bad and (ours or begun(folder)):
-        own_bad = [Flaw(folder.name, "Its download was never finished.")]
-    return _proof(folder, files, bad + own_bad, missing + own_missing)
-
 Depth = Literal["quick", "times", "bytes"]
 
 def verify(folder: Path | str, depth: Depth = "bytes", tell: Listener = unheard) -> Proof:
@@ -373,13 +338,17 @@ def verify(folder: Path | str, depth: Depth = "bytes", tell: Listener = unheard)
     if not folder.is_dir(): raise problem("no-model-folder", folder=shown(folder))
     receipt = read_receipt(folder)
     if receipt and depth == "bytes": return prove(receipt, tell)
+    files = receipt.files if receipt else ()
+    bad, missing = differences(folder, files, False, tell)
     if receipt and depth == "times":
-        bad, missing = differences(folder, receipt.files, False)
-        now = dated(folder, receipt.files)
-        moved = [Flaw(was.path, "It changed after it was proved.")
-                 for was, entry in zip(receipt.files, now) if was != entry]
-        return _proof(folder, receipt.files, bad + moved, missing)
-    proof = _by_layout(folder, receipt, depth == "bytes")
+        bad += [Flaw(was.path, "It changed after it was proved.")
+                for was, now in zip(files, dated(folder, files)) if was != now]
+        return _proof(folder, files, bad, missing)
+    own_bad, own_missing = _layout(folder, depth == "bytes")
+    ours = folder.resolve().is_relative_to((home() / "models").resolve())
+    if not receipt and not own_bad and (ours or begun(folder)):
+        own_bad = [Flaw(folder.name, "Its download was never finished.")]
+    proof = _proof(folder, files, bad + own_bad, missing + own_missing)
     if receipt or depth == "quick" or not proof: return proof
     if depth == "times":
         return replace(proof, whole=False, bad=(Flaw(folder.name, "Nobody has proved it yet."),))

@@ -16,8 +16,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, partial
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 from ..base.events import Listener, Problem, problem
@@ -33,15 +34,17 @@ def _answers(url: str, seconds: float = 3.0) -> bytes | None:
     try:
         with urllib.request.urlopen(url, timeout=seconds) as answer: return answer.read(1000)
     except urllib.error.HTTPError as error: return error.read(1000)
-    except (OSError, ValueError): return None
+    except (OSError, ValueError, HTTPException): return None
 
 def chosen_hub(hub: str | None, hubs: Sequence[str] = HUBS) -> str:
     "The named hub's address; else what the clients' variables name; else the first that answers."
     named = hub or next(filter(None, map(os.environ.get, _NAMED)), "")
     if not named: return next((each for each in hubs if _answers(each) is not None), hubs[0])
     if not hub and "://" not in named: named = f"https://{named}"
-    parts = urlsplit(named)
-    if parts.scheme in ("http", "https") and parts.hostname: return named.rstrip("/")
+    with suppress(ValueError):  # half an IPv6 address, or a port that is no number
+        parts = urlsplit(named)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return named.rstrip("/")
     raise problem("not-a-hub", hub=without_password(named))
 
 def without_password(text: str) -> str:
@@ -52,24 +55,21 @@ def without_password(text: str) -> str:
 @contextmanager
 def variables(**values: str) -> Iterator[None]:
     "Environment variables for the length of a block."
-    before = {name: os.environ.get(name) for name in values}
+    before = {name: os.environ[name] for name in values if name in os.environ}
     os.environ.update(values)
     try: yield
     finally:
-        for name, value in before.items():
-            if value is None: os.environ.pop(name, None)
-            else: os.environ[name] = value
+        for name in values: os.environ.pop(name, None)
+        os.environ.update(before)
 
 def _local(url: str) -> bool:
-    at_hub = url.startswith(("http://", "https://"))
-    return at_hub and urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+    return "://" in url and urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
 
 @contextmanager
 def direct(url: str) -> Iterator[None]:
     "No proxy for a hub on this machine, for the length of a block."
     names = ("no_proxy", "NO_PROXY") if _local(url) else ()
-    here = {name: f"127.0.0.1,localhost,{os.environ.get(name, '')}" for name in names}
-    with variables(**here): yield
+    with variables(**{name: f"127.0.0.1,localhost,{os.getenv(name, '')}" for name in names}): yield
 
 # %% ../../nbs/model/hubs.ipynb #c5070b80
 @cache
@@ -77,21 +77,10 @@ def _modelscope():
     "ModelScope's own engine, with a day for a file instead of an hour, and quiet."
     limits = ("MODELSCOPE_DOWNLOAD_TOTAL_TIMEOUT", "MODELSCOPE_DOWNLOAD_FILE_LOCK_TIMEOUT_SECONDS")
     with variables(**{name: os.environ.get(name, "86400") for name in limits}):
-        import modelscope_hub
-        from modelscope_hub import _download as inside
-    # What it has to say arrives as an exception.
+        import modelscope_hub._download
     logging.getLogger("modelscope_hub").setLevel(logging.CRITICAL + 1)
-    # Engine 0.5 always draws bars, whatever `progress_callbacks` it is given, and has no setting
-    # for it. tqdm's own variable, TQDM_DISABLE, counts only before anybody imports tqdm, and then
-    # for the caller's bars too. So its private name for tqdm is the one thing of it we replace.
-    inside.tqdm = partial(inside.tqdm, disable=True)
+    modelscope_hub._download.tqdm = partial(modelscope_hub._download.tqdm, disable=True)
     return modelscope_hub
-
-# %% ../../nbs/model/hubs.ipynb #f6ef0ecb
-def _see(folder: Path, entry: Entry, seen: dict[str, Entry]):
-    "The file has its name, and its hash was right while it was written."
-    [now] = dated(folder, [entry])
-    if now.mtime_ns: seen[entry.path] = now
 
 # %% ../../nbs/model/hubs.ipynb #e2e13df4
 class ModelScope:
@@ -112,11 +101,11 @@ class ModelScope:
 
     def fetch(self, receipt: Receipt, entries: list[Entry], seen: dict, tally: Tally) -> dict:
         client, folder = _modelscope(), Path(receipt.folder)
-        known = {entry.path: entry for entry in entries}
         class Moved(client.ProgressCallback):
             def update(self, size): tally.moved(self.filename, size)
-            def end(self):
-                if client.__version__.startswith("0.5."): _see(folder, known[self.filename], seen)
+            def end(self):  # where the file has its name, its hash was right
+                [now] = dated(folder, [each for each in entries if each.path == self.filename])
+                if now.mtime_ns and client.__version__.startswith("0.5."): seen[now.path] = now
         rows = [{"Path": each.path, "Size": each.size, "Sha256": each.sha256} for each in entries]
         more = {"local_dir": folder, "file_list": rows, "progress_callbacks": [Moved]}
         try: self.api.download_repo(receipt.model, "model", revision=receipt.revision, **more)
@@ -127,22 +116,17 @@ class ModelScope:
 @cache
 def _huggingface():
     "Hugging Face's own client, quiet; what it has to say arrives as an exception."
-    with variables(HF_HUB_DISABLE_TELEMETRY="1"):
-        import huggingface_hub.utils
+    with variables(HF_HUB_DISABLE_TELEMETRY="1"): import huggingface_hub.utils
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL + 1)
     return huggingface_hub
 
 # %% ../../nbs/model/hubs.ipynb #af3f6344
-@contextmanager
 def _answer(hub, receipt: Receipt, path: str, start: int):
-    "Hugging Face's answer with a file, from a byte on."
-    address = {"revision": receipt.commit, "endpoint": hub.address}
-    url = hub.client.hf_hub_url(receipt.model, path, **address)
+    "Hugging Face's answer with a file, from a byte on: the context in which it is open."
+    url = hub.client.hf_hub_url(receipt.model, path, revision=receipt.commit, endpoint=hub.address)
     headers = hub.headers | {"Accept-Encoding": "identity", "Range": f"bytes={start}-"}
-    more = {"headers": headers, "timeout": hub.client.constants.HF_HUB_DOWNLOAD_TIMEOUT}
-    with hub.client.get_session().stream("GET", url, **more) as answer:
-        hub.client.hf_raise_for_status(answer)
-        yield answer
+    patience = hub.client.constants.HF_HUB_DOWNLOAD_TIMEOUT
+    return hub.client.get_session().stream("GET", url, headers=headers, timeout=patience)
 
 # %% ../../nbs/model/hubs.ipynb #089e3f60
 def _move(hub, receipt: Receipt, entry: Entry, tally: Tally, stop: threading.Event):
@@ -160,17 +144,17 @@ def _move(hub, receipt: Receipt, entry: Entry, tally: Tally, stop: threading.Eve
         while (before := data.tell()) < entry.size:
             try:
                 with _answer(hub, receipt, entry.path, before) as answer:
+                    hub.client.hf_raise_for_status(answer)
                     if before and answer.status_code != 206: restart()  # the hub does not resume
                     for block in answer.iter_bytes():
                         if stop.is_set(): raise InterruptedError("stopped")
-                        data.write(block)
-                        tally.moved(entry.path, len(block))
+                        tally.moved(entry.path, data.write(block))
                 wrong = f"file should be of size {entry.size} but has size {data.tell()} "
                 if data.tell() != entry.size: raise OSError(f"Consistency check failed: {wrong}")
             except Exception as error:
                 if _status(error) == 416: restart()  # the hub's file ends before that byte
                 if data.tell() <= before or wrong_bytes(error) or not passing(error): raise
-    half.replace(Path(receipt.folder, entry.path))
+    half.replace(half.with_suffix(""))
 
 # %% ../../nbs/model/hubs.ipynb #903ec829
 class HuggingFace:
@@ -186,9 +170,8 @@ class HuggingFace:
     def listing(self, model: str, revision: str) -> tuple[str, list]:
         found = self.api.model_info(model, revision=revision, files_metadata=True)
         if not found.siblings or not found.sha: raise ValueError("no list")
-        hashes = [(row.lfs or {}).get("sha256") or row.blob_id for row in found.siblings]
-        return found.sha, [Entry(row.rfilename, row.size, sha256)
-                           for row, sha256 in zip(found.siblings, hashes)]
+        def hashed(row) -> str: return (row.lfs or {}).get("sha256") or row.blob_id
+        return found.sha, [Entry(row.rfilename, row.size, hashed(row)) for row in found.siblings]
 
     def fetch(self, receipt: Receipt, entries: list[Entry], seen: dict, tally: Tally) -> dict:
         stop, failures = threading.Event(), {}
@@ -214,14 +197,12 @@ class LocalFolder:
 
     def fetch(self, receipt: Receipt, entries: list[Entry], seen: dict, tally: Tally) -> dict:
         for entry in entries:
-            file = Path(receipt.folder, entry.path)
-            half = Path(f"{file}.incomplete")
+            half = Path(receipt.folder, f"{entry.path}.incomplete")
             half.parent.mkdir(parents=True, exist_ok=True)
             with open(self.folder / entry.path, "rb") as data, half.open("wb") as out:
                 while block := data.read(1 << 22):
-                    out.write(block)
-                    tally.moved(entry.path, len(block))
-            half.replace(file)
+                    tally.moved(entry.path, out.write(block))
+            half.replace(half.with_suffix(""))
         return {}
 
 # %% ../../nbs/model/hubs.ipynb #5867113a
@@ -242,12 +223,11 @@ _NETWORK = ("requests", "urllib3", "httpx", "httpcore", "modelscope")
 
 def _kind(error: BaseException) -> str:
     "Which row of findings.toml a client's exception is."
-    number = getattr(error, "errno", None)
     if wrong_bytes(error):
         empty = re.search("got e3b0c442|(announced|returned) 0 |has size 0 ", str(error))
         return "hub-sent-nothing" if empty else "hub-sent-other-bytes"
     if status := _status(error): return _REFUSALS.get(status, "hub-answers-status")
-    if number in (errno.ENOSPC, errno.EDQUOT): return "disk-full"
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT): return "disk-full"
     if isinstance(error, ValueError): return "not-a-listing"
     network = isinstance(error, ConnectionError | TimeoutError)
     if network or type(error).__module__.startswith(_NETWORK): return "hub-not-reached"
@@ -261,19 +241,14 @@ def passing(error: BaseException) -> bool:
 
 def hub_problem(error: BaseException, what: str, hub: str) -> Problem:
     "A client's exception, as a sentence about a model or a file of it, and what to do."
-    said = {"status": _status(error), "kind": type(error).__name__}
-    said["error"] = without_password(str(error))
-    return problem(_kind(error), what=what, hub=hub, **said)
+    said = {"status": _status(error), "error": without_password(str(error))}
+    return problem(_kind(error), what=what, hub=hub, kind=type(error).__name__, **said)
 
 # %% ../../nbs/model/hubs.ipynb #0db56b7e
-_KNOWN = {"modelscope.cn": ModelScope, "modelscope.ai": ModelScope,
-          "huggingface.co": HuggingFace, "hf-mirror.com": HuggingFace}
-
 def hub_for(url: str, model: str) -> ModelScope | HuggingFace:
     "The client for a hub: by its name, else by what it answers about a model."
-    host = urlsplit(url).hostname or ""
-    for name, kind in _KNOWN.items():
-        if host == name or host.endswith(f".{name}"): return kind(url)
+    host = f".{urlsplit(url).hostname}"
+    if host.endswith((".modelscope.cn", ".modelscope.ai")): return ModelScope(url)
+    if host.endswith((".huggingface.co", ".hf-mirror.com")): return HuggingFace(url)
     with direct(url): said = _answers(f"{url}/api/models/{model}") or b""
-    kind = HuggingFace if re.search(rb'"(id|modelId|error)"\s*:', said) else ModelScope
-    return kind(url)
+    return (HuggingFace if re.search(rb'"(id|modelId|error)"\s*:', said) else ModelScope)(url)

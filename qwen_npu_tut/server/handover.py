@@ -11,7 +11,7 @@ import os
 import shlex
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from importlib.resources import files
 from ..base.events import Problem, problem
 from ..base.settings import Settings, home
@@ -26,17 +26,13 @@ def served_stack(named: Stack) -> Stack:
     "What is really served: the stack itself; for the record of a page its repair."
     return stacks()["cann-8.2"] if named.page_line else named
 
-def described(
-    launch: Launch,
-    origins: Mapping[str, tuple[object, str]],  # what `gathered` found
-    page: Stack | None = None,  # the stack that was named: where it records a page, its line too
-) -> dict:
-    "What `serve` would start, as plain data."
+def described(launch: Launch, origins: Mapping[str, tuple[object, str]],  # what `gathered` found
+              page: Stack | None = None) -> dict:
+    "What `serve` would start, as plain data; where `page` is the record of a page, its line too."
     stack, why = launch.engine.stack, why_key(launch.settings, launch.engine.stack)
     made = launch.changed(refuse=False, api_key="made-at-the-start") if why else launch
-    settings = {each.name: {"value": getattr(made.settings, each.name),
-                            "from": origins.get(each.name, ("", "the default"))[1]}
-                for each in fields(Settings)}
+    settings = {name: {"value": value, "from": origins.get(name, ("", "the default"))[1]}
+                for name, value in asdict(made.settings).items()}
     if made.settings.api_key: settings["api_key"]["value"] = "(not shown)"
     if why: settings["api_key"]["from"] = f"made at the start: {why}"
     environment = {name: value for name, value in made.environment.items()
@@ -61,9 +57,8 @@ def _said(launch: Launch) -> list[str]:
 def as_text(found: dict) -> str:
     "The same for people."
     parts = ["Settings, and where each came from:"]
-    for name, each in found["settings"].items():
-        value, origin = each.values()
-        if value is not None: parts.append(f"  {name:18} {value!s:40} {origin}")
+    parts += [f"  {name:18} {each['value']!s:40} {each['from']}"
+              for name, each in found["settings"].items() if each["value"] is not None]
     if "page" in found:
         parts += ["", "The page's stack is kept as a record; what is served is its repair, "
                   "cann-8.2.", "", "The page's line beside ours:"]
@@ -89,14 +84,10 @@ def quoted(word: object) -> str:
     return '"' + "".join(signs.get(letter, letter) for letter in str(word)) + '"'
 
 # %% ../../nbs/server/handover.ipynb #7141518a
-def systemd_unit(
-    launch: Launch,
-    command: str,  # the path of `qwen-npu`
-    user: str,     # whose service it is
-) -> str:
-    "A unit that serves what these settings say, all of them; a key never stands in it."
+def systemd_unit(launch: Launch, command: str, user: str) -> str:
+    "A unit: a user runs `command`, the path of `qwen-npu`, with these settings; no key is in it."
     settings, stack = launch.settings, launch.engine.stack
-    _need_port(settings)
+    if not settings.port: raise problem("service-without-port")
     chosen = {each.name: value for each in fields(Settings) if each.name != "api_key"
               and (value := getattr(settings, each.name)) not in (None, "", each.default)}
     local = os.path.isdir(os.path.expanduser(settings.model))
@@ -114,9 +105,6 @@ def systemd_unit(
         variables="\n".join(f"Environment={quoted(f'QWEN_NPU_{each}')}" for each in named),
         **{name: str(value).replace("%", "%%") for name, value in plain.items()})
 
-def _need_port(settings: Settings) -> None:
-    if not settings.port: raise problem("service-without-port")
-
 # %% ../../nbs/server/handover.ipynb #1b6d6b46
 # options of `docker run` as a compose file has them; what else `docker run` is given is below
 IN_COMPOSE = {"--network": "network_mode", "--ipc": "ipc", "--shm-size": "shm_size",
@@ -130,7 +118,7 @@ def compose_file(launch: Launch) -> str:
         raise problem("no-image-of-it" if stack.images else "no-image-at-all", stack=stack.name)
     if machine.series not in stack.images:
         raise problem("no-card-for-image", stack=stack.name, series=" and ".join(stack.images))
-    _need_port(launch.settings)
+    if not launch.settings.port: raise problem("service-without-port")
     run = defaultdict(list)
     for flag, value in flag_pairs(container_line(machine, stack)): run[flag].append(value)
     for flag in run.keys() - {*IN_COMPOSE, *LISTED}: raise problem("not-in-compose", option=flag)

@@ -42,35 +42,25 @@ def flags_of(line: Sequence[str]) -> dict[str, str]:
     "The flags of a line, each with its words, or `set`."
     return dict(flag_pairs(line))
 
-def avoids(
-    flags: Mapping[str, str],  # what a server is started with, or says that it was
-    known: Advisory,
-) -> bool:
-    "Whether a server is started so that it does not meet something known."
+def avoids(flags: Mapping[str, str], known: Advisory) -> bool:
+    "Whether a server that is started with these flags does not meet something known."
     needed = flags_of(known.avoided_by)
     return bool(needed) and all(flags.get(flag) == words for flag, words in needed.items())
 
 # %% ../../nbs/server/launch.ipynb #54be9135
-OWN_FLAGS = {
-    "--api-key": "api_key (or QWEN_NPU_API_KEY)", "--host": "host", "--port": "port",
-    "--served-model-name": "served_name", "--model-path": "model", "--model": "model",
-    "--config": "the settings themselves"}
+OWN_FLAGS = {"--api-key": "api_key (or QWEN_NPU_API_KEY)", "--host": "host", "--port": "port",
+             "--served-model-name": "served_name", "--model-path": "model", "--model": "model",
+             "--config": "the settings themselves"}
 # as arguments they show in the process list and in SGLang's log
 SECRET_FLAGS = ("--admin-api-key", "--ssl-keyfile-password")
 
-def objections(
-    stack: Stack,
-    flags: Sequence[str],  # as they stand in a line
-    environment: Mapping[str, str],
-) -> list[Advisory]:
+def objections(stack: Stack, flags: Sequence[str],
+               environment: Mapping[str, str]) -> list[Advisory]:
     "The settings among flags and variables that do harm with a stack's releases."
-    def values(known: Advisory) -> list[str]:
-        if known.name.startswith("--"):
-            return [words for flag, words in flag_pairs(flags) if means(flag, known.name)]
-        return [environment[known.name]] if known.name in environment else []
-
-    return [each for each in advisories(stack, "setting")
-            if any(objects(each, value) for value in values(each))]
+    given = [*flag_pairs(flags), *environment.items()]
+    def harmful(known: Advisory) -> bool:
+        return any(means(name, known.name) and objects(known, value) for name, value in given)
+    return [each for each in advisories(stack, "setting") if harmful(each)]
 
 # %% ../../nbs/server/launch.ipynb #dd307d84
 def further_flags(settings: Settings, stack: Stack) -> list[str]:
@@ -87,9 +77,7 @@ def further_flags(settings: Settings, stack: Stack) -> list[str]:
     return words
 
 # %% ../../nbs/server/launch.ipynb #dcfd2a91
-def _line(
-    settings: Settings, stack: Stack, python: Path | str, folder: Path, draft: Path | None
-) -> tuple[str, ...]:
+def _line(settings: Settings, stack: Stack, python, folder, draft) -> tuple[str, ...]:
     "The command that starts the server."
     preset, tokens = preset_of(settings.preset, stack), settings.max_total_tokens
     bounded = not stack.needs_npu or tokens != Settings.max_total_tokens
@@ -213,17 +201,13 @@ class Launch:
         return launch(chosen, self.engine, base, python or self.line[0], refuse)
 
 # %% ../../nbs/server/launch.ipynb #1a0c0012
-def launch(
-    settings: Settings,
-    engine: Engine,
-    base: Mapping[str, str] | None = None,  # what it starts from; os.environ if None
-    python: Path | str | None = None,  # another interpreter than the engine's
-    refuse: bool = True,  # False: to show what would be refused
-) -> Launch:
+def launch(settings: Settings, engine: Engine, base: Mapping[str, str] | None = None,
+           python: Path | str | None = None, refuse: bool = True) -> Launch:
     """What starts a service with these settings: put together here and nowhere else.
 
-    Asks of the disk only whether `model` is a folder. `Problem` for what must not be served, and
-    for flags and presets that do not fit the stack."""
+    It starts from `base`, os.environ if None; `python` may be another than the engine's.
+    Asks of the disk only whether `model` is a folder. `Problem` for what must not be served, which
+    `refuse=False` lets be shown, and for flags and presets that do not fit the stack."""
     stack = engine.stack
     if refuse:
         if stack.page_line: raise problem("page-not-served", stack=stack.name, why=stack.refused)
@@ -260,9 +244,8 @@ def _made_key(name: str) -> str:
     try:
         if not file.exists(): write_atomic(file, f"sk-{secrets.token_urlsafe(32)}\n")
         if file.stat().st_mode & 0o077: raise problem("key-seen-by-others", file=place)
-        key = file.read_text(encoding="utf8").strip()
+        key = file.read_text(encoding="utf8", errors="replace").strip()
     except OSError as error: raise problem("key-not-read", file=place, why=error.strerror) from None
-    except UnicodeDecodeError: key = ""
     if re.fullmatch(KEY, key): return key
     raise problem("file-without-key", file=place)
 
@@ -280,25 +263,18 @@ def with_key(made: Launch) -> Launch:
 
 def key_sentences(settings: Settings, stack: Stack) -> list[str]:
     "Why a server gets a key and where it lies, or why it cannot have one that it needs."
-    file, release = shown(made_key_file(settings.server)), f"SGLang {stack.version('sglang')}"
     if why := why_key(settings, stack):
-        reached = not is_loopback(settings.host)
-        because = f"others reach {settings.host}" if reached else f"it closes the holes {why}"
-        return [
-            f"A key is made for this server at its first start, because {because}. "
-            f"It lies in {file}.",
-            f"For requests by hand: export QWEN_NPU_API_KEY=$(cat {file})"]
+        row = "key-against-holes" if is_loopback(settings.host) else "key-for-open-address"
+        file = shown(made_key_file(settings.server))
+        made = problem(row, holes=why, host=settings.host, file=file)
+        return [made.what, made.fix]
     if takes_key(stack) or not holes(stack): return []
-    return [f"{release} has no way of its own to take a key unseen, so every user of this machine "
-            "reaches its holes. Serve it only where you trust everybody who has an account, or "
-            "take a newer stack."]
+    none = problem("no-way-for-a-key", release=stack.version("sglang"))
+    return [f"{none.what} {none.fix}"]
 
 # %% ../../nbs/server/launch.ipynb #5cfa9c9e
-def beside_page(
-    line: Sequence[str],
-    page: Stack,  # the record of a page
-) -> list[tuple[str, str, str, str]]:  # flag, the page's words, ours, and why; - where it is not
-    "Each flag in which a page's line and ours differ."
+def beside_page(line: Sequence[str], page: Stack) -> list[tuple[str, str, str, str]]:
+    "Each flag in which a page's line and ours differ, the words of both (- for none), and why."
     theirs, ours = flags_of(shlex.split(page.page_line)), flags_of(line)
     reasons = {name: page.page_reasons.get(name, "The stack's own.") for name in theirs | ours}
     return [(name, theirs.get(name, "-"), ours.get(name, "-"), why)

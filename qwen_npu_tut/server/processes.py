@@ -58,11 +58,10 @@ def spawn(
     return started.pid, birth(started.pid)
 
 # %% ../../nbs/server/processes.ipynb #e22a245b
-def session_of(
-    leader: int,  # the process that led it
-    born: str,    # its birth
-) -> dict[int, str]:  # number to birth; empty where the number now belongs to someone else
-    "The living processes of a session."
+def session_of(leader: int, born: str) -> dict[int, str]:
+    """The living processes of the session that a process leads or led: number to birth.
+
+    Empty where that number now belongs to someone else."""
     import psutil
 
     if birth(leader) not in ("", born) or born.partition(" ")[0] != boot_id(): return {}
@@ -74,11 +73,8 @@ def session_of(
     return members
 
 # %% ../../nbs/server/processes.ipynb #6a443e2d
-def send(
-    members: Mapping[int, str],  # number to birth
-    signal_number: int,
-) -> None:
-    "Signal processes that are still the same ones."
+def send(members: Mapping[int, str], signal_number: int) -> None:
+    "Signal processes, named by number and birth, that are still the same ones."
     for pid, born in members.items():
         if birth(pid) != born: continue
         try: os.kill(pid, signal_number)
@@ -91,12 +87,10 @@ def shared_memory(pid: int) -> set[Path]:
     return set(map(Path, re.findall(r" (/dev/shm/sglang_[^\s/]+)$", maps, re.MULTILINE)))
 
 # %% ../../nbs/server/processes.ipynb #177c76dd
-def end_session(
-    leader: int,   # the process that led it
-    born: str,     # its birth
-    grace: float,  # seconds between asking and force
-) -> bool:         # whether anybody was there
-    "End a session's processes, never another's. `Problem` where one cannot be ended."
+def end_session(leader: int, born: str, grace: float) -> bool:
+    """End a session's processes, never another's, and say whether there were any.
+
+    `grace` is the seconds between asking and force. `Problem` where one cannot be ended."""
     family = session_of(leader, born)
     shared = {file for pid in family for file in shared_memory(pid)}
     send({leader: born} if leader in family else family, signal.SIGTERM)
@@ -121,11 +115,8 @@ def port_holder(port: int) -> str:
         except psutil.Error: break
     return "a process that this user may not look at"
 
-def free_port(
-    host: str,  # the address to listen on
-    port: int,  # 0 takes any free one
-) -> int:       # a port that was free just now
-    "A port to serve on. `Problem` names who holds a taken one."
+def free_port(host: str, port: int) -> int:
+    "A port of an address that was free just now, any for 0. `Problem` names who holds a taken one."
     anywhere = {"type": socket.SOCK_STREAM, "flags": socket.AI_PASSIVE}
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, **anywhere)[0]

@@ -912,6 +912,12 @@ def test_what_somebody_changed_is_not_taken_away(original, newer):
     assert (folder / SECOND).read_bytes() == b"a file of somebody's own"
 
 
+def test_a_file_of_the_older_model_that_is_gone_already_hinders_nothing(original, newer):
+    folder = download(MODEL, source=original).folder
+    (folder / SECOND).unlink()
+    assert download(MODEL, source=newer, fresh=True) and contents(folder) == contents(newer)
+
+
 def test_an_interrupted_replacement_is_no_model(original, tmp_path):
     "Some files are new and some are old then: nothing serves that, and the next call ends it."
     folder, replaced = download(MODEL, source=original).folder, []
