@@ -100,8 +100,8 @@ def driver_findings(machine: Machine, stack: Stack) -> Iterator[Finding]:
 def cann_findings(machine: Machine, stack: Stack) -> Iterator[Finding]:
     "CANN by its parts, its kernels for this chip, NNAL, and what the environment makes of them."
     canns, nnal, chip = machine.software.canns, machine.software.nnal, CHIP_FOLDERS[machine.series]
-    if not canns: yield judged(machine, stack, "cann", False, "cann-missing")
-    if not canns: return
+    if not canns and not stack.image: yield judged(machine, stack, "cann", False, "cann-missing")
+    if not canns or stack.image: return  # an image brings its own
     cann, see = canns[0], partial(judged, machine, stack, cann=canns[0])
     yield see("cann", cann.version.lower() == stack.version("cann").lower())
     parts = [" ".join(each) for each in cann.parts.items()]
@@ -177,9 +177,8 @@ def stack_findings(machine: Machine, stack: Stack) -> Iterator[Finding]:
     if image or stack.image:
         yield see("image", bool(image), "image" if todo else "image-elsewhere", todo=todo,
                   image=image, bare=stack.name.removesuffix("-image"))
-    for package, pin in stack.pins.items():
-        if not pin.against: continue
-        yield see(f"disputed-{package}", False, "disputed", package=package, pin=pin)
+    for name, pin in stack.pins.items():
+        if pin.against: yield see(f"disputed-{name}", False, "disputed", package=name, pin=pin)
 
 # %% ../nbs/01_check.ipynb #8c150b98
 def advisory_findings(machine: Machine, stack: Stack) -> Iterator[Finding]:
@@ -187,8 +186,7 @@ def advisory_findings(machine: Machine, stack: Stack) -> Iterator[Finding]:
     known = holes(stack) + objections(stack, [], machine.environment)
     for each in known:
         yield Finding(f"advisory-{each.id}", "warn", each.what, each.fix, each.source)
-    rest = also_known(stack, known)
-    if rest: yield Finding("advisories", "ok", rest, source="stacks.toml")
+    if rest := also_known(stack, known): yield Finding("advisories", "ok", rest, "", "stacks.toml")
 
 # %% ../nbs/01_check.ipynb #b531deee
 def deep_findings(machine: Machine, stack: Stack) -> Iterator[Finding]:
@@ -208,10 +206,8 @@ class Report:
     stack: str
     findings: tuple[Finding, ...]
 
-    @property
-    def blocked(self) -> list[Finding]:
-        "The findings that stop the work."
-        return [each for each in self.findings if each.level == "block"]
+    blocked = property(lambda self: [each for each in self.findings if each.level == "block"],
+                       doc="The findings that stop the work.")
 
     def refuse(self) -> None:
         "`Problem` with the first finding that stops the work, if there is one."
@@ -239,8 +235,7 @@ def check(machine: Machine, stack: Stack | None = None, disk_bytes: int = 0) -> 
     def found(*looks): return [each for look in looks for each in look(machine, stack)]
     deep, chip = found(deep_findings), []
     if machine.series in SUPPORTED and stack.needs_npu:
-        chip = found(access_findings, driver_findings,
-                     *([] if stack.image else [cann_findings]), smi_findings, hbm_findings)
+        chip = found(access_findings, driver_findings, cann_findings, smi_findings, hbm_findings)
     if deep and deep[0].level == "ok":
         chip = [replace(each, level=each.level.replace("block", "warn")) for each in chip]
     return Report(machine, stack.name, (

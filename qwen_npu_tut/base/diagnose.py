@@ -12,7 +12,7 @@ import re
 import select
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import groupby, islice
@@ -39,12 +39,7 @@ class Row:
 
     def shows(self, line: str) -> bool:
         "Whether a line shows this failure."
-        held = any(text in line for text in self.text)
-        return held and re.search(self.pattern, line) is not None
-
-    def speaks_for(self, npu: bool | None) -> bool:
-        "Whether an engine with an NPU, or without one, can fail like this; None: not known."
-        return npu is None or self.needs in ("", "npu" if npu else "cpu")
+        return any(text in line for text in self.text) and bool(re.search(self.pattern, line))
 
 # %% ../../nbs/base/diagnose.ipynb #b0d1a601
 @cache
@@ -56,8 +51,7 @@ def known() -> tuple[tuple[Row, ...], Mapping[str, Mapping[str, str]]]:
     return tuple(Row(**row) for row in rows), failures["codes"]
 
 # %% ../../nbs/base/diagnose.ipynb #0df5f9b7
-_COMMON = " eto0123456789a.-:/nirsldcmuphg,fbvyk[]()\"'=#_wT"  # by how often logs have them;
-# of any other letter `find` gives -1, which is 98 of 99: the rarest
+_COMMON = " eto0123456789a.-:/nirsldcmuphg,fbvyk[]()\"'=#_wT"  # by frequency; others: -1 % 99
 
 def _anchor(text: str) -> tuple[int, bytes]:
     "Where a sentence's rarest letter stands, and at most twelve letters from there on."
@@ -75,11 +69,10 @@ def _tree(words: Iterable[bytes]) -> bytes:
 
 # %% ../../nbs/base/diagnose.ipynb #b4f00880
 BLOCK, LONGEST = 4_000_000, 65_536  # bytes read at once; of a line without an end, carried over
-_ESCAPES = re.compile(  # colours, titles: ECMA-48
-    rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_ESCAPES = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 def _blocks(file: BinaryIO) -> Iterator[bytes]:
-    "A log in pieces that end where a line ends, without terminal escapes."
+    "A log in pieces that end where a line ends, without terminal escapes (ECMA-48)."
     rest = b""
     while piece := file.read(BLOCK):
         piece = rest + piece
@@ -89,20 +82,17 @@ def _blocks(file: BinaryIO) -> Iterator[bytes]:
     if rest: yield _ESCAPES.sub(b"", rest)
 
 # %% ../../nbs/base/diagnose.ipynb #d42f986c
-_CODES = re.compile(
-    r"\b(?P<err>ERR[0-9]{5})\b|ret is (?P<dcmi>-[89][0-9]{3})\b|drvRetCode=(?P<driver>[0-9]+)"
-    r"|(?i:code(?: is|:| =)?|result|ret)\s?[:=]?\s?(?P<runtime>[125]0[0-9]{4})\b"
-    r"|\b(?P<cann>E[A-Z][0-9]{4}|E[0-9]{5})\b")
+_CODES = re.compile(  # each kind by the name of its table
+    r"\b(?P<err>ERR(?P<err_module>[0-9]{2})(?P<err_code>[0-9]{3}))\b|drvRetCode=(?P<driver>[0-9]+)"
+    r"|ret is (?P<dcmi>-[89][0-9]{3})\b|\b(?P<cann>E[A-Z][0-9]{4}|E[0-9]{5})\b"
+    r"|(?i:code(?: is|:| =)?|result|ret)\s?[:=]?\s?(?P<runtime>[125]0[0-9]{4})\b")
 
 def decode(line: str) -> list[tuple[str, str]]:
     "The codes of a line, each with its meaning; failures.toml has the tables and their sources."
     tables, found = known()[1], []
     for match in _CODES.finditer(line):
-        kind, code = match.lastgroup, match[match.lastgroup]
-        parts = [(kind, code)]
-        if kind == "err": parts = [("err_module", code[3:5]), ("err_code", code[5:])]
-        told = [tables[name].get(part, "") for name, part in parts]
-        if all(told): found.append((code, ", ".join(told)))
+        told = [meaning.get(match[kind], "") for kind, meaning in tables.items() if match[kind]]
+        if all(told): found.append((match[match.lastgroup], ", ".join(told)))
     return found
 
 # %% ../../nbs/base/diagnose.ipynb #c2b9d7f4
@@ -130,18 +120,15 @@ class Cause:
     line: int
     text: str
 
-    def asdict(self) -> dict:
-        "Plain data, for JSON."
-        return asdict(self)
+    asdict = asdict  # as a method: plain data, for JSON
 
 def printable(line: str) -> str:
     "A line that any terminal can show: at most 300 characters, none that controls."
     return "".join(each if each.isprintable() else " " for each in line[:300]).strip()
 
 # %% ../../nbs/base/diagnose.ipynb #05540cd0
-_CODED = re.compile(  # what may be a code
-    rb"ERR[0-9]{5}|E[A-Z0-9][0-9]{4}"
-    rb"|(?:RetCode|rror code|ErrCode|ret|result)[^0-9\n\r-]{0,9}-?[0-9]{2,6}")
+_CODED = re.compile(rb"ERR[0-9]{5}|E[A-Z0-9][0-9]{4}|(?:RetCode|rror code|ErrCode|ret|result)"
+                    rb"[^0-9\n\r-]{0,9}-?[0-9]{2,6}")  # what may be a code
 
 def _fresh(seen: set[bytes], block: bytes) -> Iterator[re.Match[bytes]]:
     "Codes that were not met yet: a million equal lines cost a search and no more."
@@ -161,18 +148,16 @@ def _of_a_code(code: str, meaning: str, line: str) -> Row:
 def _searcher() -> tuple[dict[bytes, list[tuple[int, bytes, Row]]], re.Pattern[bytes]]:
     "Under each anchor its place in a sentence, the sentence, its row; one expression for all."
     places = [(*_anchor(text), text.encode(), row) for row in known()[0] for text in row.text]
-    anchors = {anchor for _, anchor, _, _ in places}
     # A search finds the shorter of two that begin alike: the longer one stands under both.
     by_anchor = {one: [(offset, text, row) for offset, anchor, text, row in places
-                       if anchor.startswith(one)] for one in anchors}
-    return by_anchor, re.compile(_tree(anchors))
+                       if anchor.startswith(one)] for _, one, _, _ in places}
+    return by_anchor, re.compile(_tree(by_anchor))
 
 # %% ../../nbs/base/diagnose.ipynb #b0d1a602
 class _Scan:
     "What was found so far, by the line that showed it first."
     def __init__(self):
-        self.left = {row.id for row in known()[0]}  # rows that are still to be found
-        self.found: list[tuple[Row, Cause]] = []
+        self.found: dict[str, tuple[Row, Cause]] = {}  # by the row's name
         self.told: set[str] = set()    # codes that are explained
         self.seen: set[bytes] = set()  # what may be a code and was looked at
         self.lines = 0
@@ -182,16 +167,15 @@ class _Scan:
         (anchored, searcher), place = _searcher(), 0
         while match := searcher.search(block, place):
             place = match.start() + 1
-            if any(row.id in self.left and place > offset
+            if any(row.id not in self.found and place > offset
                    and block.startswith(text, match.start() - offset)
                    for offset, text, row in anchored[match[0]]): yield match
 
     def take(self, row: Row, number: int, line: str) -> None:
         "A line shows this row, which explains the codes in it."
-        self.left.discard(row.id)
         self.told |= dict(decode(line)).keys()
-        self.found.append((row, Cause(
-            row.id, row.severity, row.cause, row.fix, row.source, number, printable(line))))
+        self.found[row.id] = row, Cause(
+            row.id, row.severity, row.cause, row.fix, row.source, number, printable(line))
 
 # %% ../../nbs/base/diagnose.ipynb #952e1e9e
 _LINE = re.compile(rb"[^\r\n]{0,%d}" % LONGEST)  # a progress bar's \r ends one as well
@@ -209,14 +193,14 @@ def _search(scan: _Scan, block: bytes) -> None:
     "Search one block for rows, then for the codes that no row has explained."
     for anchor, number, line in _marked(block, scan.strikes(block), scan.lines):
         for _, _, row in _searcher()[0][anchor]:
-            if row.id in scan.left and row.shows(line): scan.take(row, number, line)
+            if row.id not in scan.found and row.shows(line): scan.take(row, number, line)
     for _, number, line in _marked(block, _fresh(scan.seen, block), scan.lines):
         new = {code: meaning for code, meaning in decode(line) if code not in scan.told}
         for code, meaning in new.items(): scan.take(_of_a_code(code, meaning, line), number, line)
     scan.lines += block.count(b"\n")
 
 # %% ../../nbs/base/diagnose.ipynb #a4f7c925
-def _ranked(found: list[tuple[Row, Cause]]) -> list[Cause]:
+def _ranked(found: Collection[tuple[Row, Cause]]) -> list[Cause]:
     "Root causes first, then what follows from them, then warnings, then noise."
     names = {row.id for row, _ in found}
     explained = {cause.line for row, cause in found
@@ -233,12 +217,11 @@ def _ranked(found: list[tuple[Row, Cause]]) -> list[Cause]:
 # %% ../../nbs/base/diagnose.ipynb #31f72380
 EDGE = 200_000_000  # bytes at each end of a log that are searched; between them lines are counted
 
-def diagnose(
-    file: BinaryIO,  # a log of any size; it is read once
-    size: int = 0,   # in bytes where that is known: of a huge one only the ends are searched
-    npu: bool | None = None,  # whether its engine has an NPU; None: the log is asked
-) -> list[Cause]:
-    "The known causes that a log shows: roots, what follows from them, warnings, then noise."
+def diagnose(file: BinaryIO, size: int = 0, npu: bool | None = None) -> list[Cause]:
+    """The known causes that a log shows: roots, what follows from them, warnings, then noise.
+
+    `size` in bytes, where it is known: of a huge log only the ends are searched. `npu` says whether
+    its engine has an NPU; None: the log is asked."""
     scan, named, place = _Scan(), set(), 0
     for block in _blocks(file):
         if EDGE < place and place + len(block) < size - EDGE: scan.lines += block.count(b"\n")
@@ -247,7 +230,8 @@ def diagnose(
             named |= engines_named(block)
         place += len(block)
     if npu is None and len(named) == 1: npu = named.pop()
-    return _ranked([(row, cause) for row, cause in scan.found if row.speaks_for(npu)])
+    foreign = {True: "cpu", False: "npu"}.get(npu)  # what an engine of the other kind needs
+    return _ranked([pair for pair in scan.found.values() if pair[0].needs != foreign])
 
 # %% ../../nbs/base/diagnose.ipynb #8e7ac0d1
 def _opened(path: str, patience: float) -> BinaryIO:

@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from ..base.settings import home
-from qwen_npu_tut.host.npusmi import (
-    DEVICES, Board, ChipMap, Device, DeviceProcess, Failure, Health, Reading, read_npu_smi,
-    series_of)
+from .npusmi import (
+    DEVICES, Board, Device, DeviceProcess, Failure, Health, Reading, read_npu_smi, series_of)
 from .software import ASCEND, Software, read_software
 from .system import Host
 
@@ -69,8 +68,7 @@ def read_smi(host: Host) -> Smi:
     with ThreadPoolExecutor(len(questions)) as pool:
         answers = list(pool.map(lambda question: ask_npu_smi(host, "info", *question), questions))
     chips, chip = answers[:2]
-    rows = chips.map if isinstance(chips, ChipMap) else []
-    rows = [row for row in rows if row["logic_id"] is not None]
+    rows = [row for row in getattr(chips, "map", []) if row["logic_id"] is not None]
     return Smi(
         "", "", table.driver_version, tuple(table.devices), tuple(table.processes or ()),
         tuple(table.unread), {f"{row['npu']}.{row['chip']}": row["logic_id"] for row in rows},
@@ -119,12 +117,10 @@ def _series(machine: Machine) -> str:
 
 # %% ../../nbs/host/machine.ipynb #fe88623b
 NODES = ("/dev/davinci[0-9]*", "/dev/davinci_manager", "/dev/devmm_svm", "/dev/hisi_hdc")
-MOUNTS = (  # a container needs them
-    f"{ASCEND}/driver/version.info", f"{ASCEND}/driver/lib64", "/usr/local/dcmi",
-    "/etc/ascend_install.info")
-ALSO_MOUNTED = (  # docker run lines of SGLang and vllm-ascend
-    f"{ASCEND}/driver", f"{ASCEND}/firmware", "/usr/local/sbin/npu-smi", "/usr/local/bin/npu-smi",
-    "/var/queue_schedule")
+MOUNTS = (f"{ASCEND}/driver/version.info", f"{ASCEND}/driver/lib64", "/usr/local/dcmi",
+          "/etc/ascend_install.info")  # a container needs them
+ALSO_MOUNTED = (f"{ASCEND}/driver", f"{ASCEND}/firmware", "/usr/local/sbin/npu-smi",
+                "/usr/local/bin/npu-smi", "/var/queue_schedule")  # docker run: SGLang, vllm-ascend
 MAKERS = ("python3.11", "python3.12", "conda", "mamba", "micromamba")  # of environments
 WANTED = (r"ASCEND_\w+|ATB_HOME_PATH|LD_LIBRARY_PATH|PYTHONPATH|(?i:(https?|all|no)_proxy)"
           "|PIP_INDEX_URL|HF_ENDPOINT|TORCH_DEVICE_BACKEND_AUTOLOAD")
@@ -141,12 +137,9 @@ def in_container(host: Host) -> bool:
     return re.search(CONTAINED, host.text("/proc/1/cgroup") or "") is not None
 
 # %% ../../nbs/host/machine.ipynb #815ed6ea
-def read_machine(
-    host: Host,
-    probe: Sequence[str] = (),  # a command that tries torch_npu; empty: not tried
-) -> Machine:
+def read_machine(host: Host, probe: Sequence[str] = ()) -> Machine:
     """Look at a machine once, from what always answers to what may hang: the bus, the nodes,
-    version files, npu-smi, torch_npu. Never fails."""
+    version files, npu-smi, and torch_npu by the command `probe`, if one is given. Never fails."""
     def said(*words: str): return host.run(words).out
     system, architecture, *_ = *said("uname", "-sm").split(), "", ""
     glibc = first_match(r"glibc (\d[\d.]*)", said("getconf", "GNU_LIBC_VERSION"))

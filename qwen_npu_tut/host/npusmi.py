@@ -48,9 +48,7 @@ class Reading:
     command: str
     error: ClassVar[str | None] = None
 
-    def asdict(self) -> dict:
-        "Plain data, for JSON."
-        return asdict(self)
+    asdict = asdict  # as a method: plain data, for JSON
 
 @dataclass(frozen=True)
 class Device:
@@ -151,9 +149,8 @@ def _processes(text: str) -> tuple[list[DeviceProcess] | None, list[int] | None]
         cells = _cells(line)
         if "Process id" in line and cells: labels = [_headings(cell) for cell in cells]
         elif cells and len(cells) == len(labels):
-            row = {}
-            for names, cell in zip(labels, cells):
-                row |= zip(names, [cell] if names == ["name"] else cell.split())
+            row = dict(pair for names, cell in zip(labels, cells)
+                       for pair in zip(names, [cell] if names == ["name"] else cell.split()))
             made = _made(DeviceProcess, row)
             if isinstance(made.npu, int) and isinstance(made.pid, int): processes.append(made)
     return (processes, [int(npu) for npu in idle]) if labels or idle else (None, None)
@@ -200,9 +197,8 @@ def _board(text: str, command: str) -> Board | None:
     name, half, kind = (found.get(key, "") for key in ("chip_name", "npu_name", "chip_type"))
     soc = "_".join(filter(None, (name, half)))
     if not name.startswith("Ascend"): soc = f"Ascend{soc}" if name and kind == "Ascend" else None
-    numbers = {"npu": found.get("npu_id"), "chip": found.get("chip_id")}
-    named = {"command": command, "soc_name": soc, "series": series_of(soc or name)}
-    return _made(Board, found | numbers, **named)
+    row = found | {"npu": found.get("npu_id"), "chip": found.get("chip_id")}
+    return _made(Board, row, command=command, soc_name=soc, series=series_of(soc or name))
 
 # %% ../../nbs/host/npusmi.ipynb #ecf40ebb
 @dataclass(frozen=True)

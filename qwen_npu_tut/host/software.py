@@ -53,9 +53,7 @@ class VersionFile:
     ai_core_cnt: int | None = None
     memory_bytes: int | None = None
 
-    def asdict(self) -> dict:
-        "Plain data, for JSON."
-        return asdict(self)
+    asdict = asdict  # as a method: plain data, for JSON
 
 # %% ../../nbs/host/software.ipynb #30101c28
 def _count(text: str | None) -> int | None:
@@ -84,9 +82,8 @@ def read_version_file(text: str, path: str) -> VersionFile:
             path, user=told("username"), group=told("usergroup"), install_for_all=everybody,
             driver_path=told("driver_install_path_param"), status=told("driver_install_status"))
     if name.endswith(".ini"):
-        counts = {"ai_core_cnt": told("ai_core_cnt"), "memory_bytes": told("memory_size")}
-        counts = {key: _count(value) for key, value in counts.items()}
-        return VersionFile(path, soc=name.removesuffix(".ini"), **counts)
+        cores, ram = (_count(told(key)) for key in ("ai_core_cnt", "memory_size"))
+        return VersionFile(path, soc=name.removesuffix(".ini"), ai_core_cnt=cores, memory_bytes=ram)
     running = [value for key, value in pairs.items() if key.endswith("_running_version")]
     if running:  # version.cfg: [inner:CANN], or one number alone
         whole = (told(f"{component}_running_version") or running[0]).strip("[]")
@@ -192,10 +189,8 @@ class Software:
     nnal: str = ""                       # NNAL's version
     abis: tuple[str, ...] = ()           # its builds: cxx_abi_0, cxx_abi_1
 
-    @property
-    def group(self) -> str:
-        "The group whose members may open the devices."
-        return self.install.group if self.install else "HwHiAiUser"
+    group = property(lambda self: self.install.group if self.install else "HwHiAiUser",
+                     doc="The group whose members may open the devices.")
 
     def agree(self, driver: str, firmware: str) -> bool:
         "Whether a driver and a firmware accept each other, as far as these files know."

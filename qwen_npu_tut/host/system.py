@@ -28,10 +28,7 @@ class Completed:
     seconds: float = 0.0
     timed_out: bool = False
 
-    @property
-    def ok(self) -> bool:
-        "Whether it ran to its end and said 0."
-        return self.code == 0
+    ok = property(lambda self: self.code == 0, doc="Whether it ran to its end and said 0.")
 
 def _begun(args, environment, folder, keep=()) -> subprocess.Popen:
     "A process in a session of its own, so that its children end with it; nothing is on its stdin."
@@ -40,10 +37,9 @@ def _begun(args, environment, folder, keep=()) -> subprocess.Popen:
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 # %% ../../nbs/host/system.ipynb #164e4cf1
-def run_bounded(
-    args: Sequence[str], timeout: float = 5.0,
-    environment: Mapping[str, str] | None = None, folder: str | Path | None = None,
-) -> Completed:
+def run_bounded(args: Sequence[str], timeout: float = 5.0,
+                environment: Mapping[str, str] | None = None,
+                folder: str | Path | None = None) -> Completed:
     """A short command, no shell between; after `timeout` seconds its whole process group is ended.
     Never raises for what the command does. An environment of None is ours."""
     args, began = tuple(args), time.monotonic()
@@ -113,8 +109,7 @@ class Host(Files):
         "This process's environment variables."
         return os.environ
 
-    # The version of this interpreter, such as 3.11.
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"  # this interpreter's, like 3.11
 
 # %% ../../nbs/host/system.ipynb #cadfd2fc
 @dataclass(frozen=True)
@@ -148,13 +143,12 @@ class RecordedHost(Host):
         return Completed(tuple(args), 0 if out else None, out or "", timed_out=out is None)
 
 # %% ../../nbs/host/system.ipynb #5ea6d948
-def run_logged(
-    args: Sequence[str], log: Path,  # the log's folder is made
-    environment: Mapping[str, str] | None = None, folder: str | Path | None = None,
-    watch: Callable[[str], object] = lambda line: None,  # told each line as it comes
-    keep: Sequence[int] = (),        # file descriptors the command inherits, such as a lock's
-) -> int | None:                     # the exit code; None where the program is not there
-    "A long command, its output in a log. Ctrl-C, or any error here, ends its whole process group."
+def run_logged(args: Sequence[str], log: Path, environment: Mapping[str, str] | None = None,
+               folder: str | Path | None = None, watch: Callable[[str], object] = lambda line: None,
+               keep: Sequence[int] = ()) -> int | None:
+    """A long command, its output in a log, whose folder is made; its exit code, None where the
+    program is not there. `watch` is told each line as it comes; the command inherits the file
+    descriptors `keep`, such as a lock's. Ctrl-C, or any error here, ends its process group."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as file:
         try: process = _begun(args, environment, folder, keep)
