@@ -141,7 +141,7 @@ def requests_running(on: Endpoint) -> int:
 def abort_frees_the_slot(on, send):
     with stream(on, **send) as chunks:
         next(chunks)
-        if not requests_running(on): raise Unsupported("the server does not show a request that runs")
+        if not requests_running(on): raise Unsupported("nothing shows a request that runs")
     began = time.monotonic()
     while (busy := requests_running(on)) and time.monotonic() - began < 15: time.sleep(0.1)
     took = f"{time.monotonic() - began:.1f} s"
