@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from patience import SLOW, patient
 
+# These assert too: a failure shows the values, as in a test.
+pytest.register_assert_rewrite("lab", "npu_plans", "outcomes", "panel_page")
 ROOT = Path(__file__).resolve().parent.parent
 # A shell starts a background job with SIGINT ignored, and so would be every process that a test
 # means to stop by it.

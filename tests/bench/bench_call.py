@@ -21,7 +21,10 @@ import time
 from pathlib import Path
 
 import nbformat
+import support_path  # noqa: F401  for the modules of tests/support
 from nbclient import NotebookClient
+from lab import RUN_ALL, jupyterlab
+
 from qwen_npu_tut.call import chat_body, curl_line, endpoint, stream_reply
 from qwen_npu_tut.base.settings import read_settings
 
@@ -119,7 +122,6 @@ def in_a_kernel(rounds: int) -> None:
 
 
 def in_a_browser(rounds: int) -> None:
-    from lab import RUN_ALL, jupyterlab
     from playwright.sync_api import sync_playwright
 
     cells = [

@@ -1,4 +1,6 @@
-"""How long a check and a diagnosis take, and how much memory: python tests/bench/bench_check.py
+"""How long a check and a diagnosis take, and how much memory.
+
+    python tests/bench/bench_check.py [--rounds N]
 
 `qwen-npu check` on a simulated A2 server whose npu-smi answers at once, against
 `python -m torch.utils.collect_env` of the engine (`make up` installs it), run in turn. Goals: 0.3 s
@@ -7,6 +9,7 @@ line, and one that is a single line.
 Goals: 10 s, and the memory of a small log.
 """
 
+import argparse
 import os
 import statistics
 import subprocess
@@ -15,14 +18,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from support_path import SUPPORT
 import machines
 
 from qwen_npu_tut.engine.target import stack_folder
 
-ROUNDS = 7
-TESTS = Path(__file__).resolve().parents[1] / "support"
 CHECK = """
-import sys; sys.path.insert(0, {tests!r})
+import sys; sys.path.insert(0, {support!r})
 from pathlib import Path
 import machines, qwen_npu_tut.host.system as host
 host.Host = lambda: machines.RootedHost(Path({root!r}))
@@ -53,13 +55,15 @@ def measured(command: list[str], output: int = subprocess.DEVNULL) -> tuple[floa
 
 def main() -> int:  # 1 where a goal is missed
     "Print medians, ratios and whether the goals are met."
-    missed = 0
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    rounds, missed = parser.parse_args().rounds, 0
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "a2")
         root.mkdir()
         machines.A2.lay_out(root)
         commands = {
-            "qwen-npu check": [sys.executable, "-c", CHECK.format(tests=str(TESTS), root=str(root))]
+            "qwen-npu check": [sys.executable, "-c", CHECK.format(support=SUPPORT, root=str(root))]
         }
         python = stack_folder("cpu") / "env" / "bin" / "python"
         if python.is_file():
@@ -69,7 +73,7 @@ def main() -> int:  # 1 where a goal is missed
                 "torch.utils.collect_env",
             ]
         taken = {name: [] for name in commands}
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for name, command in commands.items():
                 taken[name].append(measured(command))
         ours = [statistics.median(values) for values in zip(*taken["qwen-npu check"])]

@@ -4,7 +4,8 @@ It is held against curl with sha256sum, and against the bare client: ModelScope'
 with a hash of what it brought, for that client compares none. (For each listing in Hugging Face's
 words the hub here hashes the whole model; curl asks for no listing.)
 
-    bench_download.py [--speaks huggingface] [--megabytes 629] [--rounds 6] [--on FOLDER]
+    python tests/bench/bench_download.py [--speaks huggingface] [--megabytes 629] [--rounds 6]
+        [--on FOLDER]
 """
 
 import argparse

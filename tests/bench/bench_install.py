@@ -18,6 +18,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import support_path  # noqa: F401  for the modules of tests/support
 import machines
 from standins import PYTHON, installed, stand_in
 from wheels import index

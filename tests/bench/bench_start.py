@@ -1,18 +1,18 @@
 """How long the command and the package take to start, against a bare Python.
 
-    python tests/bench/bench_start.py
+    python tests/bench/bench_start.py [--rounds N]
 
 Goals: the import at most 4 times, `qwen-npu --help` at most 15 times `python -c pass`. Run in turn,
 so that a busy moment hits all three.
 """
 
+import argparse
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-ROUNDS = 15
 COMMANDS = {
     "python -c pass": ([sys.executable, "-c", "pass"], 1),
     "import qwen_npu_tut": ([sys.executable, "-c", "import qwen_npu_tut"], 4),
@@ -29,8 +29,11 @@ def seconds(command: list[str]) -> float:
 
 def main() -> int:  # 1 where a goal is missed
     "Print median times and ratios."
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=15)
+    rounds = parser.parse_args().rounds
     taken = {name: [] for name in COMMANDS}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, (command, _) in COMMANDS.items():
             taken[name].append(seconds(command))
     bare = statistics.median(taken["python -c pass"])

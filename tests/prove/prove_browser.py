@@ -5,9 +5,8 @@
 import os
 
 import pytest
-import test_panel
 from lab import jupyterlab, run_whole
-from test_panel import lab, opened, panel_home, stand_in  # noqa: F401  fixtures
+from panel_page import a_server_that_dies_in_its_reply, from_check_to_a_streamed_reply
 
 ROUNDS = pytest.mark.parametrize("again", range(int(os.environ.get("QWEN_NPU_ROUNDS", "3"))))
 CHAPTERS = ("01_check", "02_install", "03_kernels", "04_download", "05_serve", "06_call")
@@ -30,10 +29,10 @@ def test_a_chapter_runs_to_its_end(browser, live_server, chapters, screenshots, 
 
 
 @ROUNDS
-def test_from_check_to_a_streamed_reply(opened, screenshots, panel_home, again):  # noqa: F811
-    test_panel.test_from_check_to_a_streamed_reply(opened, screenshots, panel_home)
+def test_from_check_to_a_streamed_reply(opened, screenshots, panel_home, again):
+    from_check_to_a_streamed_reply(opened, screenshots, panel_home)
 
 
 @ROUNDS
-def test_a_server_that_dies_in_its_reply(opened, stand_in, screenshots, again):  # noqa: F811
-    test_panel.test_a_server_that_dies_in_its_reply(opened, stand_in, screenshots)
+def test_a_server_that_dies_in_its_reply(opened, stand_in, screenshots, again):
+    a_server_that_dies_in_its_reply(opened, stand_in, screenshots)

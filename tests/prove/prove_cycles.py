@@ -5,14 +5,14 @@ Run by `make prove`."""
 import os
 from pathlib import Path
 
-from test_serve import engine, settings, start  # noqa: F401  fixtures are used by their names
+from starts import start
 
 from qwen_npu_tut import serve
 from qwen_npu_tut.server import processes
 from qwen_npu_tut.server.processes import free_port, session_of
 
 
-def test_a_hundred_cycles(settings, engine, private_home):  # noqa: F811
+def test_a_hundred_cycles(settings, engine, private_home):
     def state():
         return (
             len(list(Path("/proc/self/fd").iterdir())),

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_npu_plan import fail_and_go_on, in_engine, run_whole, server  # noqa: F401  a fixture
+from npu_plans import fail_and_go_on, in_engine, run_whole
+from standins import installed
 from wheels import index
 
-from standins import installed
 from qwen_npu_tut import kernels
 from qwen_npu_tut.base.files import program
 from qwen_npu_tut.engine.plan import run_plan, script_text
@@ -29,7 +29,7 @@ ALL = [
     for architecture in ("aarch64", "x86_64")
 ]
 RUN = """
-import os, sys; sys.path[:0] = {tests!r}
+import os, sys; sys.path.insert(0, {tests!r})
 from dataclasses import replace
 import machines
 from standins import installed
@@ -50,23 +50,23 @@ run_plan(installed(machine, stack), os.environ, tell)
 
 @pytest.mark.parametrize("series, name, architecture", ALL)
 def test_every_plan_is_run_from_first_to_last(
-    server,  # noqa: F811
+    npu_server,
     monkeypatch,
     tmp_path,
     series,
     name,
     architecture,
 ):
-    run_whole(server, monkeypatch, tmp_path, series, name, architecture)
+    run_whole(npu_server, monkeypatch, tmp_path, series, name, architecture)
 
 
 @pytest.mark.parametrize("fault", ["page", "empty", "403"])
-def test_mirrors_that_fail(server, monkeypatch, tmp_path, fault):  # noqa: F811
-    fail_and_go_on(server, monkeypatch, tmp_path, fault)
+def test_mirrors_that_fail(npu_server, monkeypatch, tmp_path, fault):
+    fail_and_go_on(npu_server, monkeypatch, tmp_path, fault)
 
 
-def test_the_script_does_the_same(server, monkeypatch, tmp_path):  # noqa: F811
-    machine, wanted = server("A2", "cann-8.5", "aarch64")
+def test_the_script_does_the_same(npu_server, monkeypatch, tmp_path):
+    machine, wanted = npu_server("A2", "cann-8.5", "aarch64")
     with index(tmp_path / "wheels") as address:
         monkeypatch.setenv("PIP_INDEX_URL", address)
         steps = installed(machine, wanted)
@@ -83,8 +83,8 @@ def test_the_script_does_the_same(server, monkeypatch, tmp_path):  # noqa: F811
     ] * len(steps)
 
 
-def test_a_folder_of_wheels_in_place_of_any_index(server, monkeypatch, tmp_path):  # noqa: F811
-    machine, wanted = server("A2", "cann-9.0", "x86_64")
+def test_a_folder_of_wheels_in_place_of_any_index(npu_server, monkeypatch, tmp_path):
+    machine, wanted = npu_server("A2", "cann-9.0", "x86_64")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     engine = Engine(machine, wanted)
     steps = kernels.installation(engine, supply(engine, tmp_path / "wheels"))
@@ -97,13 +97,13 @@ def test_a_folder_of_wheels_in_place_of_any_index(server, monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["cann-8.3", "cann-8.5"])
-def test_killed_in_every_step(server, monkeypatch, tmp_path, name):  # noqa: F811
+def test_killed_in_every_step(npu_server, monkeypatch, tmp_path, name):
     """kill -9 in the middle of each step, twice, each time followed by another run.
 
     In the end the plan is whole."""
-    machine, wanted = server("A2", name, "aarch64")
+    machine, wanted = npu_server("A2", name, "aarch64")
     code = RUN.format(
-        tests=[str(Path(__file__).parents[1] / each) for each in ("support", "unit")],
+        tests=str(Path(__file__).parents[1] / "support"),
         releases=kernels.RELEASES,
         name=name,
         cann=wanted.cann_roots[0],

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_script import SHELLCHECK, needs_shellcheck
+from shellcheck import SHELLCHECK, needs_shellcheck
 
 ROOT = Path(__file__).resolve().parents[2]
 # Programs that answer as on a machine that suits: system and architecture, user, /etc/os-release,

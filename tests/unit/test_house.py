@@ -75,6 +75,19 @@ def test_what_runs_in_an_engine_imports_nothing_of_ours():
     assert rooms and all(not imported(path) for path in rooms)
 
 
+def test_tests_share_what_is_in_support():
+    "What two tests need has a module of its own in tests/support: no test is taken from another."
+    tests = re.compile(r"(?:.*\.)?(?:test|prove|bench)_\w+")
+    found = []
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+            if not isinstance(node, ast.Import | ast.ImportFrom):
+                continue
+            names = [getattr(node, "module", None) or "", *(each.name for each in node.names)]
+            found += [f"{path.name}: {name}" for name in names if tests.fullmatch(name)]
+    assert not found, f"taken from a test: {found}"
+
+
 def without_names(text: str) -> str:
     "A module without the list of its names, which nbdev lays out at a width of its own."
     return re.sub(r"^__all__ = \[.*?\]$", "", text, flags=re.M | re.S)

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import machines
 import pytest
+from patience import until
+from shellcheck import SHELLCHECK, needs_shellcheck
 from standins import TORCH, installed
-from test_script import SHELLCHECK, needs_shellcheck
-from test_serve import settings, until  # noqa: F401  a fixture is used by its name
 
 from qwen_npu_tut import serve
 from qwen_npu_tut.base.events import Problem
@@ -26,25 +26,16 @@ from qwen_npu_tut.engine.target import Engine
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.server.launch import container_name, key_of, launch
 
-FAKE_DOCKER = Path(__file__).parents[1] / "support" / "fake_docker.py"
 IMAGE = stacks()["cann-9.0-image"]
 
 
 @pytest.fixture
-def docker(tmp_path, private_home, monkeypatch):
-    "docker in PATH, and the folder of its state."
-    state, program = tmp_path / "docker", tmp_path / "bin" / "docker"
-    (state / "inside").mkdir(parents=True)
-    (state / "inside" / "torch.py").write_text(TORCH)
-    (state / "inside" / "torch_npu.py").write_text("")
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE_DOCKER} "$@"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("FAKE_DOCKER", str(state))
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    yield state
-    for record in (private_home / "servers").glob("*.json"):
-        serve.stop(record.stem, grace=0)
+def docker(docker):
+    "The stand-in for docker, with torch and torch_npu in its images; the folder of its state."
+    (docker / "inside").mkdir()
+    (docker / "inside" / "torch.py").write_text(TORCH)
+    (docker / "inside" / "torch_npu.py").write_text("")
+    return docker
 
 
 def machine(simulated=machines.A2):
@@ -114,7 +105,7 @@ def test_the_line_is_what_upstream_documents(docker, simulated, name, devices):
 
 
 @pytest.fixture
-def started(docker, settings, monkeypatch):  # noqa: F811
+def started(docker, settings, monkeypatch):
     install()
     engine = Engine(machine(), IMAGE)
     return lambda **more: serve.start(launch(replace(settings, **more), engine, dict(os.environ)))

@@ -1,26 +1,18 @@
 "A plan as a bash script: clean by shellcheck, and it does what the plan does."
 
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import machines
 import pytest
-
+from shellcheck import SHELLCHECK, needs_shellcheck
 from standins import installed
 
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.engine.plan import FileDone, Step, run_plan, script_text
 from qwen_npu_tut.engine.stacks import stacks
 
-SHELLCHECK = shutil.which(
-    "shellcheck", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-)
-needs_shellcheck = pytest.mark.skipif(
-    not SHELLCHECK, reason="shellcheck is not here: the dev extra brings it on x86_64 Linux only"
-)
 CANN = {"ASCEND_HOME_PATH": "/usr/local/Ascend/a b", "LD_LIBRARY_PATH": "/cann/lib64"}
 
 

@@ -8,72 +8,26 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import types
 from dataclasses import replace
 from pathlib import Path
 
 import machines
 import pytest
-from patience import patient
+from patience import patient, until
+from starts import CPU, made, start
 
 from qwen_npu_tut import serve
 from qwen_npu_tut.base.events import Problem
 from qwen_npu_tut.base.files import write_atomic
-from qwen_npu_tut.base.settings import Settings
 from qwen_npu_tut.engine.image import interpreter_text
 from qwen_npu_tut.engine.stacks import stacks
 from qwen_npu_tut.engine.target import Engine
 from qwen_npu_tut.host.machine import read_machine
-from qwen_npu_tut.host.system import Host
 from qwen_npu_tut.model.folder import Receipt, keep, listed
 from qwen_npu_tut.server import processes
 from qwen_npu_tut.server.launch import container_name, key_file, launch
 from qwen_npu_tut.server.processes import birth, session_of
-
-FAKE = Path(__file__).parents[1] / "support" / "fake_engine.py"
-CPU = Engine(read_machine(Host()), stacks()["cpu"])
-
-
-@pytest.fixture
-def engine(tmp_path, private_home):
-    "An interpreter that is the stand-in; whatever it has started is ended afterwards."
-    file = tmp_path / "python"
-    file.write_text(
-        f"#!{sys.executable}\nimport runpy\nrunpy.run_path({str(FAKE)!r}, run_name='__main__')\n"
-    )
-    file.chmod(0o755)
-    yield file
-    for name in serve.SERVERS.names():
-        serve.stop(name, grace=0)
-
-
-@pytest.fixture
-def settings(tmp_path, monkeypatch):
-    "Settings for a folder that passes for a model."
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "config.json").write_text("{}")
-
-    class Whole:
-        def or_problem(self):
-            return self
-
-    Whole.folder = folder
-    monkeypatch.setattr(serve, "verify", lambda path, depth: Whole())
-    return Settings(model=str(folder), port=0, server="tested")
-
-
-def made(settings, engine, **faults):
-    "A launch of the stand-in, which misbehaves as told."
-    base = {**os.environ, "FAKE_ENGINE": json.dumps(faults)}
-    return launch(settings, CPU, base, engine)
-
-
-def start(settings, engine, **faults):
-    "Start the stand-in."
-    return serve.start(made(settings, engine, **faults))
-
 
 def launch_only(settings, engine, **faults):
     "What a start leaves that is killed right after the launch: a server, and nobody who waits."
@@ -168,14 +122,6 @@ def start_elsewhere(settings, engine, **faults):
         env={**os.environ, "FAKE_ENGINE": json.dumps(faults)},
         start_new_session=True,
     )
-
-
-def until(question, seconds=10.0):
-    "Wait for something to become true."
-    deadline = time.monotonic() + patient(seconds)
-    while not question():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def test_model_removed_while_it_serves(settings, engine, monkeypatch):
@@ -511,26 +457,11 @@ def test_the_handle_of_one_that_ended_is_not_kept(settings, engine):
     assert len(processes._HANDLES) == 1
 
 
-@pytest.fixture
-def docker(tmp_path, private_home, monkeypatch):
-    "The stand-in for docker in PATH; gives the folder of its state."
-    program, state = tmp_path / "bin" / "docker", tmp_path / "docker"
-    (state / "images").mkdir(parents=True)
-    program.parent.mkdir()
-    fake = FAKE.with_name("fake_docker.py")
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} {fake} "$@"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("FAKE_DOCKER", str(state))
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    yield state
-    for name in serve.SERVERS.names():
-        serve.stop(name, grace=0)
-
-
 def test_a_container_is_given_the_draft_model_too(docker, settings):
     "Run with a stand-in for docker; nothing here was run on an NPU."
     machine = read_machine(replace(machines.A2, docker=True, canns=(), nnal="").host())
     image = Engine(machine, stacks()["cann-9.0-image"])
+    (docker / "images").mkdir()
     (docker / "images" / image.stack.images["A2"].replace("/", "_")).touch()
     write_atomic(image.python, interpreter_text(machine, image.stack), 0o755)
     made = launch(replace(settings, preset="w8a8-eagle3"), image)

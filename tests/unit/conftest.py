@@ -1,0 +1,4 @@
+"Stand-ins that these tests start: an engine, docker, a server with NPUs."
+
+from npu_plans import npu_server  # noqa: F401  fixtures are used by name
+from starts import docker, engine, settings  # noqa: F401  fixtures are used by name
