@@ -149,7 +149,8 @@ class Run:
 
     def say(self, stage: Stage, line: str) -> None:
         "A line of a stage, behind its name where two lanes talk at once."
-        print(f"{stage.name:>12} | {line}" if len(self.lanes()) > 1 else line, flush=True)
+        told = f"{stage.name:>12} | {line}" if len(self.lanes()) > 1 else line
+        print(f"{told}\n", end="", flush=True)  # in one piece: two lanes write at once
 
     def lanes(self) -> list[str]:
         "The lanes that have something to do."
