@@ -255,6 +255,7 @@ def test_what_is_only_risky_is_said(settings, private_home):
 ASCEND = {"version": "0.5.3rc0", "device": "npu", "grammar_backend": "xgrammar"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "says, asked",
     [

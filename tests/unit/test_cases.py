@@ -9,6 +9,7 @@ def found() -> dict[str, list[cases.Difference]]:
     return {kind: cases.compared(kind) for kind in cases.KINDS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", cases.KINDS)
 def test_nothing_differs_but_what_is_named(found, kind):
     unnamed, _ = cases.judged(found[kind], cases.wanted())
@@ -17,6 +18,7 @@ def test_nothing_differs_but_what_is_named(found, kind):
     assert not unnamed, f"{len(unnamed)} places in {affected} cases differ; the first:\n{shown}"
 
 
+@pytest.mark.slow
 def test_every_named_difference_occurs(found):
     _, idle = cases.judged([each for every in found.values() for each in every], cases.wanted())
     assert not idle

@@ -598,6 +598,7 @@ def test_it_comes_whole_all_the_same(original, monkeypatch, speaks, make):
     )
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize(
     "make, sentence, left",

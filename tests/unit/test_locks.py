@@ -112,6 +112,7 @@ def whole(local: str = "") -> set[str]:
     return torch if local else torch | {"nvidia_three-3.0"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["index", "folder"])
 def test_a_wheel_with_other_bytes_is_refused(small, monkeypatch, place):
     "Nothing of its step is installed; with the right file the plan goes on."
@@ -131,6 +132,7 @@ def test_a_wheel_with_other_bytes_is_refused(small, monkeypatch, place):
     assert installed(small.site) == whole() | {"one-1.0", "two-2.0"}
 
 
+@pytest.mark.slow
 def test_torch_is_held_to_its_hashes_too(small, monkeypatch):
     make_wheel(small.wheels, "torch", TORCH["torch"], code="print('another build')")
     with index(small.wheels) as address:
@@ -140,6 +142,7 @@ def test_torch_is_held_to_its_hashes_too(small, monkeypatch):
     assert installed(small.site) == set()
 
 
+@pytest.mark.slow
 def test_the_cpu_indexs_torch_has_no_hashes_and_all_others_have(small, monkeypatch):
     "Who tells pip to require hashes of everything is refused, and told what to do."
     for name, version in TORCH.items():
@@ -156,6 +159,7 @@ def test_the_cpu_indexs_torch_has_no_hashes_and_all_others_have(small, monkeypat
     assert installed(small.site) == whole("+cpu") | {"one-1.0", "two-2.0"}
 
 
+@pytest.mark.slow
 def test_the_script_has_the_hashes_in_it(small, monkeypatch):
     "It is run where the locks are not."
     text = script_text(small(), "The engine.")

@@ -73,6 +73,7 @@ def test_a_folder_is_judged_as_its_record(name, tmp_path):
     assert report.machine.smi == read_machine(machine.host()).smi
 
 
+@pytest.mark.slow
 def test_a_hung_npu_smi_ends_at_its_limit(tmp_path):
     machine = MACHINES["hung npu-smi"][0]
     host = machine.lay_out(tmp_path)
@@ -81,6 +82,7 @@ def test_a_hung_npu_smi_ends_at_its_limit(tmp_path):
     assert time.monotonic() - began < patient(8)
 
 
+@pytest.mark.slow
 def test_one_that_hangs_after_the_first_answer_ends_too(tmp_path):
     host = machines.A2.lay_out(tmp_path)
     for answer in (tmp_path / "answers/npu-smi").iterdir():

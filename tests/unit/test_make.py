@@ -133,6 +133,7 @@ def test_help_needs_no_python(project, tools_path):
     )
 
 
+@pytest.mark.slow
 def test_killed_then_made_by_two_at_once(project):
     killed = subprocess.Popen(
         environment(project), stdout=subprocess.DEVNULL, start_new_session=True
@@ -174,6 +175,7 @@ sys.exit(run_tests.main())
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_what_the_tests_start_in_the_background():
     one = "tests/unit/test_plan.py::test_control_c_ends_the_step_too"
     pytest_in_background = [*IN_BACKGROUND, "-m", "pytest", "-q", "-p", "no:cacheprovider", one]

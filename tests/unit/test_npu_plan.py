@@ -18,6 +18,7 @@ from qwen_npu_tut.engine.target import Engine, cann_environment, stack_folder
 from qwen_npu_tut.engine.plan import run_plan
 from qwen_npu_tut.base.events import Problem
 
+pytestmark = pytest.mark.slow
 CASES = [
     ("A2", "cann-8.3", "aarch64"),
     ("A3", "cann-9.0", "x86_64"),

@@ -29,6 +29,11 @@ RUFF = shutil.which("ruff", path=f"{Path(sys.executable).parent}{os.pathsep}{os.
 needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="curl is not here")
 
 
+def slow(*case):
+    "A case that waits until a server's silence, or its refusals, are over."
+    return pytest.param(*case, marks=pytest.mark.slow)
+
+
 def ran(name: str, *words, **more) -> subprocess.CompletedProcess:
     "A program, in an interpreter that sees no variable, no user's folder and no folder of ours."
     line = [sys.executable, "-I", str(program(name)), *map(str, words)]
@@ -193,7 +198,7 @@ def archive(tmp_path):
 
 
 @needs_curl
-@pytest.mark.parametrize("fault, patience", [("cut", 30), ("stall", 2)])
+@pytest.mark.parametrize("fault, patience", [("cut", 30), slow("stall", 2)])
 def test_what_is_cut_or_stands_still_is_resumed(archive, fault, patience):
     data, digest, file = archive
     with release(data, fault) as (address, asked):
@@ -256,7 +261,9 @@ def test_the_first_downloads_digest_holds_from_then_on(archive):
 
 
 @needs_curl
-@pytest.mark.parametrize("fault, tries, words", [("404", 1, "404"), ("503", 4, "goes on there")])
+@pytest.mark.parametrize(
+    "fault, tries, words", [("404", 1, "404"), slow("503", 4, "goes on there")]
+)
 def test_what_a_server_refuses_is_said(archive, fault, tries, words):
     data, _, file = archive
     with release(data, fault) as (address, asked):

@@ -196,6 +196,7 @@ def ordinary():
     return (package_index() or "https://pypi.org/simple").rstrip("/")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, requirements, architecture",
     LISTS,

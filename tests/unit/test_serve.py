@@ -302,6 +302,7 @@ def test_interrupted_start_stops_its_server(settings, engine, phase):
     )
 
 
+@pytest.mark.slow
 def test_killed_start_leaves_a_server_that_is_found(settings, engine):
     starting = start_elsewhere(settings, engine, seconds=0.6)
     until(lambda: serve.find("tested"))

@@ -43,6 +43,7 @@ def test_a_conversation(serving, terminal):
     assert talk.process.wait(patient(10)) == 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_reply_and_not_the_conversation(serving, terminal):
     server = serving(pace=0.05)
     talk = terminal(server.url)
@@ -63,6 +64,7 @@ def test_ctrl_c_stops_the_reply_and_not_the_conversation(serving, terminal):
     assert talk.process.wait(patient(10)) == 0
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_between_two_questions(serving, terminal):
     server = serving()
     talk = terminal(server.url)
@@ -90,6 +92,7 @@ def chat(url: str, *words: str, data: bytes = b"", **more: str) -> tuple[int, st
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
+@pytest.mark.slow
 def test_one_reply_and_what_is_piped_in(serving):
     url = serving().url
     assert chat(url, "a") == (0, "echo: a\n", "")
@@ -163,6 +166,7 @@ def test_an_address_that_is_none(url):
     assert code == 2 and "address" in err and "secret" not in err and "Traceback" not in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("a",), ("--json", "a")])
 def test_nobody_there_is_said_in_words(words):
     code, out, err = chat("http://127.0.0.1:9", *words)
