@@ -80,7 +80,7 @@ def quick() -> list[Stage]:
     known = {stage.name: stage for stage in stages()}
     unit = Stage("unit", "pytest, the fast ones", [*PYTEST, "-m", "not slow", "tests/unit"])
     plain = known["pages"]
-    beside = Stage(plain.name, plain.what, plain.command, "engine")
+    beside = Stage(plain.name, plain.what, plain.command, "pages")
     return [known["style"], known["sync"], unit, beside]
 
 
@@ -156,6 +156,11 @@ class Run:
         "The lanes that have something to do."
         return list(dict.fromkeys(stage.lane for stage in self.chosen))
 
+    def surroundings(self, stage: Stage) -> dict[str, str]:
+        "A stage's environment: the engine's lane calls a server of its own."
+        own = OWN_SERVER if stage.lane == "engine" else {}
+        return {**self.environment, **own, **stage.environment}
+
     def stage(self, stage: Stage) -> None:
         "Run one stage and show what it prints as it comes."
         self.say(stage, f"== {stage.name}: {stage.what}")
@@ -164,7 +169,7 @@ class Run:
             process = self.processes[stage.name] = subprocess.Popen(
                 stage.command,
                 cwd=ROOT,
-                env={**self.environment, **stage.environment},
+                env=self.surroundings(stage),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -227,10 +232,11 @@ def arguments(known: dict[str, Stage]) -> argparse.Namespace:
 def surroundings(options: argparse.Namespace, names: list[str], empty: str) -> dict[str, str]:
     "The environment of the stages."
     path = f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"
-    found = {**os.environ, **OWN_SERVER, "PATH": path}
-    found.pop("QWEN_NPU_URL", None)
+    chosen = {*OWN_SERVER, "QWEN_NPU_URL", "QWEN_NPU_HOST"}  # by whoever runs this, for themselves
+    found = {name: value for name, value in os.environ.items() if name not in chosen}
+    found["PATH"] = path
     if options.prove:
-        found.pop("QWEN_NPU_API_KEY")  # the proofs start servers of their own, with and without
+        OWN_SERVER.pop("QWEN_NPU_API_KEY")  # the proofs start servers with and without a key
     if options.quick:
         found["QWEN_NPU_HOME"] = empty  # so that nothing can lean on an engine that happens to be
     if "docs" in names:
@@ -266,7 +272,8 @@ def main() -> int:  # exit code
         finally:
             if "server" in run.over and (BIN / "qwen-npu").exists():
                 stop = [str(BIN / "qwen-npu"), "stop"]
-                subprocess.run(stop, cwd=ROOT, env=run.environment, capture_output=True)
+                environment = run.surroundings(known["server"])
+                subprocess.run(stop, cwd=ROOT, env=environment, capture_output=True)
     results = [run.results[stage.name] for stage in chosen]
     failed = sum(result.code != 0 for result in results)
     print(f"\nAll stages, {time.monotonic() - started:.0f} s:", *results, sep="\n")
