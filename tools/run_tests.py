@@ -33,6 +33,8 @@ OWN_SERVER = {
 # Pages that install an engine, call a service, or run something in the engine's interpreter.
 ENGINE_PAGES = r"^(0[2356]_.*|index|index\.zh|terminal|tutor|course|cpu_platform)\.ipynb$"
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-rs"]
+# Most of the unit tests wait for a process or a clock: two at a time take half as long.
+UNIT = [*PYTEST, "-n", "2", "--dist", "worksteal"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def stages() -> list[Stage]:
         Stage("docs", "the docs site and its links", docs),
         Stage("sync", "modules, notebooks and READMEs", [sys.executable, "tools/check_sync.py"]),
         pages("pages", "pages that need no engine", "--skip_file_re", "plain"),
-        Stage("unit", "pytest, without an engine", [*PYTEST, "tests/unit"]),
+        Stage("unit", "pytest, without an engine", [*UNIT, "tests/unit"]),
         Stage("server", "engine, model and service (downloads them the first time)", up, "engine"),
         pages("served pages", served, "--file_re", "engine"),
         Stage("engine", "pytest, with the engine", [*PYTEST, "tests/engine"], "engine"),
@@ -78,7 +80,7 @@ LINTED = ["nbs", "tools", "tests", "qwen_npu_tut/programs"]
 def quick() -> list[Stage]:
     "What `make quick` runs: no engine, nothing slow; two lanes."
     known = {stage.name: stage for stage in stages()}
-    unit = Stage("unit", "pytest, the fast ones", [*PYTEST, "-m", "not slow", "tests/unit"])
+    unit = Stage("unit", "pytest, the fast ones", [*UNIT, "-m", "not slow", "tests/unit"])
     plain = known["pages"]
     beside = Stage(plain.name, plain.what, plain.command, "pages")
     return [known["style"], known["sync"], unit, beside]

@@ -47,6 +47,19 @@ class Terminal:
         before, _, self.seen = self.seen.partition(text)
         return before
 
+    def press(self, key: str, text: str) -> str:
+        """Press a key until this is on the screen, as a person would.
+
+        What is typed between a prompt and readline's look at the terminal is lost."""
+        for _ in range(9):
+            self.type(key)
+            try:
+                return self.expect(text, 2)
+            except AssertionError:
+                pass
+        self.type(key)
+        return self.expect(text)
+
     def close(self):
         self.process.kill()
         self.process.wait()

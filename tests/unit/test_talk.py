@@ -57,8 +57,7 @@ def test_ctrl_c_stops_the_reply_and_not_the_conversation(serving, terminal):
     talk.type("b\n")
     talk.expect("echo: b")
     talk.expect("> ")
-    talk.type("\x03")
-    talk.expect("Ctrl-D ends the conversation")
+    talk.press("\x03", "Ctrl-D ends the conversation")
     talk.expect("> ")
     talk.type("\x04")
     assert talk.process.wait(patient(10)) == 0
