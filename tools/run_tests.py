@@ -30,8 +30,9 @@ OWN_SERVER = {
     "QWEN_NPU_MODEL": "qwen-npu-tut/teaching-qwen3",
     "QWEN_NPU_API_KEY": f"sk-{secrets.token_urlsafe(16)}",  # so that a wrong key is refused
 }
-# Pages that install an engine, call a service, or run something in the engine's interpreter.
-ENGINE_PAGES = r"^(0[2356]_.*|index|index\.zh|terminal|tutor|course|cpu_platform)\.ipynb$"
+# Pages that call a service, and pages that install an engine or run something in its interpreter.
+SERVED = r"^(05_serve|06_call|index|index\.zh|terminal)\.ipynb$"
+IN_ENGINE = r"^(02_install|03_kernels|walk|tutor|course|cpu_platform)\.ipynb$"
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-rs"]
 # Most of the unit tests wait for a process or a clock: two at a time take half as long.
 UNIT = [*PYTEST, "-n", "2", "--dist", "worksteal"]
@@ -47,30 +48,35 @@ class Stage:
     lane: str = "plain"
     needs: str = ""  # a stage of the other lane that has to be over first
     environment: dict[str, str] = field(default_factory=dict)
+    own: bool = False  # it calls the service of the engine's lane
 
 
-def pages(name: str, what: str, choice: str, lane: str) -> Stage:
+def pages(name: str, what: str, lane: str, *choice: str, needs: str = "") -> Stage:
     "Notebooks from top to bottom, those that are chosen."
-    command = [str(BIN / "nbdev_test"), "--timing", "--n_workers", "1", choice, ENGINE_PAGES]
-    return Stage(name, what, command, lane)
+    command = [str(BIN / "nbdev_test"), "--timing", "--n_workers", "1", *choice]
+    return Stage(name, what, command, lane, needs)
 
 
 def stages() -> list[Stage]:
-    "What `make test` runs, each lane in order."
+    "What `make test` runs, each lane in order; the two take about as long as each other."
     up = [str(BIN / "qwen-npu"), "up", "--yes"]
     docs = [sys.executable, "tools/build_docs.py"]
-    both = [*PYTEST, "tests/browser"]
-    served = "pages that call the service"
+    seen = [*PYTEST, "tests/browser/test_browser.py", "tests/browser/test_docs.py"]
+    panel = [*PYTEST, "tests/browser/test_panel.py"]
+    in_engine, served = "pages that use the engine", "pages that call the service"
+    anywhere = f"{SERVED}|{IN_ENGINE}"
     return [
         Stage("style", "ruff", [str(BIN / "ruff"), "check", *LINTED]),
         Stage("docs", "the docs site and its links", docs),
         Stage("sync", "modules, notebooks and READMEs", [sys.executable, "tools/check_sync.py"]),
-        pages("pages", "pages that need no engine", "--skip_file_re", "plain"),
+        pages("pages", "pages that need no engine", "plain", "--skip_file_re", anywhere),
         Stage("unit", "pytest, without an engine", [*UNIT, "tests/unit"]),
+        pages("engine pages", in_engine, "plain", "--file_re", IN_ENGINE, needs="server"),
+        Stage("browser", "chapters and docs in a browser", seen, needs="served pages", own=True),
         Stage("server", "engine, model and service (downloads them the first time)", up, "engine"),
-        pages("served pages", served, "--file_re", "engine"),
+        pages("served pages", served, "engine", "--file_re", SERVED),
         Stage("engine", "pytest, with the engine", [*PYTEST, "tests/engine"], "engine"),
-        Stage("browser", "pytest, in a browser", both, "engine", needs="docs"),
+        Stage("panel", "the panel in a browser", panel, "engine"),
     ]
 
 
@@ -160,7 +166,7 @@ class Run:
 
     def surroundings(self, stage: Stage) -> dict[str, str]:
         "A stage's environment: the engine's lane calls a server of its own."
-        own = OWN_SERVER if stage.lane == "engine" else {}
+        own = OWN_SERVER if stage.own or stage.lane == "engine" else {}
         return {**self.environment, **own, **stage.environment}
 
     def stage(self, stage: Stage) -> None:
