@@ -34,8 +34,8 @@ OWN_SERVER = {
 SERVED = r"^(05_serve|06_call|index|index\.zh|terminal)\.ipynb$"
 IN_ENGINE = r"^(02_install|03_kernels|walk|tutor|course|cpu_platform)\.ipynb$"
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-rs"]
-# Most of the unit tests wait for a process or a clock: two at a time take half as long.
-UNIT = [*PYTEST, "-n", "2", "--dist", "worksteal"]
+# Most of the unit tests wait for a process or a clock: three at a time take a third as long.
+UNIT = [*PYTEST, "-n", "3", "--dist", "worksteal"]
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Stage:
     own: bool = False  # it calls the service of the engine's lane
 
 
-def pages(name: str, what: str, lane: str, *choice: str, needs: str = "") -> Stage:
+def pages(name: str, what: str, lane: str, *choice: str) -> Stage:
     "Notebooks from top to bottom, those that are chosen."
     command = [str(BIN / "nbdev_test"), "--timing", "--n_workers", "1", *choice]
-    return Stage(name, what, command, lane, needs)
+    return Stage(name, what, command, lane)
 
 
 def stages() -> list[Stage]:
@@ -71,11 +71,11 @@ def stages() -> list[Stage]:
         Stage("sync", "modules, notebooks and READMEs", [sys.executable, "tools/check_sync.py"]),
         pages("pages", "pages that need no engine", "plain", "--skip_file_re", anywhere),
         Stage("unit", "pytest, without an engine", [*UNIT, "tests/unit"]),
-        pages("engine pages", in_engine, "plain", "--file_re", IN_ENGINE, needs="server"),
         Stage("browser", "chapters and docs in a browser", seen, needs="served pages", own=True),
         Stage("server", "engine, model and service (downloads them the first time)", up, "engine"),
         pages("served pages", served, "engine", "--file_re", SERVED),
         Stage("engine", "pytest, with the engine", [*PYTEST, "tests/engine"], "engine"),
+        pages("engine pages", in_engine, "engine", "--file_re", IN_ENGINE),
         Stage("panel", "the panel in a browser", panel, "engine"),
     ]
 
