@@ -74,7 +74,7 @@ class Shown:
             cells=[
                 nbformat.v4.new_code_cell(source)
                 for source in (
-                    f"import os\nfrom qwen_npu_tut.faces.panel import console\n{before}",
+                    f"import os\nfrom qwen_npu_tut.console import console\n{before}",
                     "console()",
                 )
             ]
