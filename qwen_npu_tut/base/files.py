@@ -26,11 +26,15 @@ def write_atomic(
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with open(handle, "w", encoding="utf8") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    beside.replace(path)
+    try:
+        with open(handle, "w", encoding="utf8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        beside.replace(path)
+    except BaseException:  # a full disk, Ctrl-C: no half file stays
+        beside.unlink(missing_ok=True)
+        raise
 
 # %% ../../nbs/base/files.ipynb #f0000007
 def write_new(

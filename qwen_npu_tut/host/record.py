@@ -111,6 +111,7 @@ def read_record(file: Path) -> RecordedHost:
         kind, entry = PARTS.get(part, ((), ()))
         each = value.values() if isinstance(value, dict) else value
         inside = each if kind in (dict, list) else [value]
-        if not isinstance(value, kind) or not all(isinstance(one, entry) for one in inside):
+        sound = isinstance(value, kind) and all(isinstance(one, entry) for one in inside)
+        if not sound or kind is int and not 0 <= value < 2**63:
             raise problem("record-of-another-form", file=name, part=part)
     return RecordedHost(**found)

@@ -1,6 +1,6 @@
 """Remove a folder, then run a command that makes it.
 
-python anew.py FOLDER COMMAND…
+python anew.py FOLDER COMMAND...
 """
 
 import shutil

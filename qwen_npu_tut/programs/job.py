@@ -1,6 +1,6 @@
 """A job's process: one command of ours, whose exit code is left in a file.
 
-    python job.py CODE_FILE WORD…
+    python job.py CODE_FILE WORD...
 
 It is run by our own interpreter, apart from whoever began it (faces/jobs).
 """

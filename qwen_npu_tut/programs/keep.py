@@ -1,6 +1,6 @@
 """Run a command; where it succeeds, keep a text in a file.
 
-python keep.py FILE TEXT COMMAND…
+python keep.py FILE TEXT COMMAND...
 """
 
 import pathlib

@@ -1,6 +1,6 @@
 """Say 0 where this interpreter's packages are as named.
 
-python read_back.py NAME[==VERSION]…
+python read_back.py NAME[==VERSION]...
 
 VERSION may be several with " or " between them; "absent" wants none. A local part such as +cpu
 counts only where VERSION has one. Names are compared as packaging.python.org normalizes them. A

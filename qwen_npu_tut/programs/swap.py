@@ -1,6 +1,6 @@
 """Take triton and triton-ascend out, then put the right one in: they lie in the same folder.
 
-python swap.py COMMAND… [--or COMMAND…]      the second where the first does not succeed
+python swap.py COMMAND... [--or COMMAND...]      the second where the first does not succeed
 """
 
 import subprocess

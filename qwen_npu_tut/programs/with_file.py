@@ -1,6 +1,6 @@
 """Write a text into a file, then become the command that reads it.
 
-python with_file.py FILE TEXT COMMAND…
+python with_file.py FILE TEXT COMMAND...
 """
 
 import os

@@ -95,13 +95,14 @@ def systemd_unit(launch: Launch, command: str, user: str) -> str:
                "model": launch.folder if local else settings.model}
     options = [word for name, option in OPTIONS.items() if name in chosen
                for word in (option, chosen.pop(name))]
-    line = " ".join(map(quoted, (command, "serve", "--foreground", *options)))
+    words = map(quoted, ("serve", "--foreground", *options))  # there $ begins a variable
+    line = " ".join([quoted(command), *(each.replace("$", "$$") for each in words)])
     named = [f"HOME={home()}", *(f"{name.upper()}={value}" for name, value in chosen.items())]
     plain = {"name": settings.model_name.replace("\n", " "), "stack": stack.name, "user": user,
              "key": home() / "servers" / f"{settings.server}.env"}
     template = files("qwen_npu_tut").joinpath("systemd.service").read_text(encoding="utf8")
     return template.format(
-        line=line.replace("$", "$$"),  # in a command $ begins a variable; elsewhere it does not
+        line=line,
         variables="\n".join(f"Environment={quoted(f'QWEN_NPU_{each}')}" for each in named),
         **{name: str(value).replace("%", "%%") for name, value in plain.items()})
 

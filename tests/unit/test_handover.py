@@ -207,6 +207,16 @@ def test_each_setting_alone_is_in_a_unit(server):
         assert read_back(unit) == Settings(**{name: value}, stack="cpu"), name
 
 
+def test_a_dollar_is_doubled_in_arguments_and_not_in_the_program(server, tmp_path):
+    "systemd.service(5) replaces variables in the arguments of a command, not in its path."
+    model = tmp_path / "$models"
+    model.mkdir()
+    made = launch(Settings(model=str(model)), Engine(server, stacks()["cpu"]), {})
+    unit = handover.systemd_unit(made, "/opt/$app/qwen-npu", "qwen")
+    assert 'ExecStart="/opt/$app/qwen-npu" "serve"' in unit and '/$$models"' in unit
+    assert read_back(unit).model == str(model)
+
+
 def test_no_file_beside_changes_what_a_unit_says(run, tmp_path, private_home):
     "A settings file in our own folder, where the unit worked before, and in the caller's."
     code, unit, _ = run("export", "systemd", "--stack", "cpu")

@@ -4,6 +4,7 @@ Wings are folders of the package. A module takes its names from the room that ow
 
 import ast
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,14 @@ def test_size_of_the_whole(capsys):
     with capsys.disabled():
         print(f"[{library} + {rehearsal} exported lines in {len(MODULES)} modules] ", end="")
     assert library <= LIBRARY_LINES and rehearsal <= REHEARSAL_LINES
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="git says which files are ours")
+def test_no_link_leads_out_of_the_tree():
+    "A link to an environment or to another folder of one machine is nothing for others."
+    listed = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True)
+    links = [ROOT / name for name in listed.split("\0") if (ROOT / name).is_symlink()]
+    assert links and all(link.resolve().is_relative_to(ROOT) for link in links)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
