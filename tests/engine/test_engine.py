@@ -22,7 +22,6 @@ ROOT = Path(__file__).resolve().parents[2]
 START_ON_ARM = ROOT / "tests/support/start_on_arm.py"
 
 
-
 @pytest.fixture(scope="module")
 def ask(live_server):
     "Send one chat of one message; gives OpenAI's object."

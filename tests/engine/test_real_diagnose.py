@@ -6,7 +6,6 @@ from qwen_npu_tut.base.diagnose import diagnose, likely_cause
 from qwen_npu_tut.base.settings import home
 
 
-
 def test_the_live_servers_log_has_noise_at_most(live_server):
     with open(live_server.log, "rb") as log:
         found = diagnose(log)

@@ -7,7 +7,6 @@ from pseudo_terminal import Terminal
 from qwen_npu_tut.server.launch import key_of
 
 
-
 @pytest.fixture
 def terminal():
     opened = []

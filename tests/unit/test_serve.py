@@ -29,6 +29,7 @@ from qwen_npu_tut.server import processes
 from qwen_npu_tut.server.launch import container_name, key_file, launch
 from qwen_npu_tut.server.processes import birth, session_of
 
+
 def launch_only(settings, engine, **faults):
     "What a start leaves that is killed right after the launch: a server, and nobody who waits."
     chosen = replace(settings, port=serve.free_port(settings.host, 0))
