@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,6 +52,11 @@ class Stage:
     own: bool = False  # it calls the service of the engine's lane
 
 
+# Chapter 06 is run whole in the browser, with all that its cells assert; else with the pages.
+BROWSER = any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+ONCE = ("--skip_file_re", r"^06_call\.ipynb$") if BROWSER else ()
+
+
 def pages(name: str, what: str, lane: str, *choice: str) -> Stage:
     "Notebooks from top to bottom, those that are chosen."
     command = [str(BIN / "nbdev_test"), "--timing", "--n_workers", "1", *choice]
@@ -69,14 +75,14 @@ def stages() -> list[Stage]:
         Stage("style", "ruff", [str(BIN / "ruff"), "check", *LINTED]),
         Stage("docs", "the docs site and its links", docs),
         Stage("sync", "modules, notebooks and READMEs", [sys.executable, "tools/check_sync.py"]),
-        pages("pages", "pages that need no engine", "plain", "--skip_file_re", anywhere),
         Stage("unit", "pytest, without an engine", [*UNIT, "tests/unit"]),
         Stage("browser", "chapters and docs in a browser", seen, needs="served pages", own=True),
         Stage("server", "engine, model and service (downloads them the first time)", up, "engine"),
-        pages("served pages", served, "engine", "--file_re", SERVED),
+        pages("served pages", served, "engine", "--file_re", SERVED, *ONCE),
         Stage("engine", "pytest, with the engine", [*PYTEST, "tests/engine"], "engine"),
         pages("engine pages", in_engine, "engine", "--file_re", IN_ENGINE),
         Stage("panel", "the panel in a browser", panel, "engine"),
+        pages("pages", "pages that need no engine", "engine", "--skip_file_re", anywhere),
     ]
 
 
