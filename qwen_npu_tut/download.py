@@ -156,11 +156,12 @@ def _brought(hub, receipt: Receipt, tell: Listener) -> tuple[Receipt, dict[str, 
         try: listing, failures = _round(hub, receipt, seen, wrong, watched)
         except Problem: raise
         except Exception as error: failures = {"": error}
+        still = time.monotonic() - moved  # hashing, which comes now, is no standstill
         lacking, bad = _unproved(folder, list(listing.files), seen, tell)
         if listing.files and not lacking: return listing, seen
         for path in bad: failures.setdefault(path, OSError("Consistency check failed"))
         why = _why(receipt, failures, lacking, wrong)
-        if time.monotonic() - moved > PATIENCE[bool(listing.files)]: raise why
+        if still > PATIENCE[bool(listing.files)]: raise why
         tell(Event("retrying", text=why.what))
         time.sleep(pause)
         pause = min(2 * pause, 30.0)
