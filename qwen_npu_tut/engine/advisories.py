@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from packaging.version import InvalidVersion, Version
-from .stacks import Stack, stacks, table
+from .stacks import Stack, rows_of, stacks
 
 # %% ../../nbs/engine/advisories.ipynb #1ba480e6
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def means(flag: str, name: str) -> bool:
 @cache
 def every_advisory() -> tuple[Advisory, ...]:
     "All rows `advisory` of stacks.toml."
-    rows = table("stacks")["advisory"]
+    rows = rows_of("stacks.toml")["advisory"]
     return tuple(Advisory(**row | {"date": str(row["date"])}) for row in rows)
 
 def advisories(

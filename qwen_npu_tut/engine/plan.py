@@ -19,11 +19,10 @@ from typing import Protocol
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from ..base.diagnose import likely_cause
-from ..base.events import Event, Listener, problem, unheard
+from ..base.events import Event, Listener, problem, unheard, table
 from ..base.files import locked, program
 from ..base.settings import home, shown
 from .advisories import Advisory
-from .stacks import table
 from ..host.system import run_bounded, run_logged
 
 # %% ../../nbs/engine/plan.ipynb #d07e0001
@@ -146,7 +145,7 @@ def make_step(name: str, command: tuple[str, ...], done: Done, row: str = "", **
     """A step whose reason and guide's line stand in steps.toml, in a row of its name or in `row`.
 
     `more` may give environment, folder, needs, fetches."""
-    said = table("steps")[row or name]
+    said = table("steps.toml")[row or name]
     return Step(name, said["reason"]["en"], command, done, said.get("guide", ""), **more)
 
 def step_log(step: Step) -> Path:
@@ -222,7 +221,7 @@ def _block(step: Step, number: int, count: int) -> str:
     command = _line(["env", *changed, *step.command] if changed else step.command)
     if step.folder: command = f"( cd {shlex.quote(str(step.folder))} && {command} )"
     def told(words: str) -> str: return shlex.quote(f"{step.name}: {words}")
-    return table("script")["step"].format(
+    return table("script.toml")["step"].format(
         number=number, count=count, name=_comment(step.name), reason=_comment(step.reason),
         guide=f"\n# The guide: {_comment(step.guide)}" if step.guide else "",
         question=_line(step.done.shell()), command=command, done=told("done"), begun=told("to do"),
@@ -233,7 +232,7 @@ def script_text(steps: Sequence[Step], title: str, known: Sequence[Advisory] = (
     """A plan as a commented bash script, to be run again and again, here or where we are not.
 
     `title` says what it makes; `known`, what is known against its releases."""
-    form, python = table("script"), shlex.quote(sys.executable)
+    form, python = table("script.toml"), shlex.quote(sys.executable)
     told = "".join(f"\n# Known: {_comment(f'{each.id}: {each.what} {each.fix}')}" for each in known)
     words = [word for step in steps for word in (*step.command, *step.done.shell())]
     carried = {Path(word).name: Path(word).read_text(encoding="utf8")

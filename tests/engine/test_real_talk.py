@@ -1,23 +1,8 @@
 "The conversation in a terminal with the real engine behind it."
 
-import pytest
 from patience import patient
-from pseudo_terminal import Terminal
 
 from qwen_npu_tut.server.launch import key_of
-
-
-@pytest.fixture
-def terminal():
-    opened = []
-
-    def begin(url, *words, **more):
-        opened.append(Terminal(url, *words, **more))
-        return opened[-1]
-
-    yield begin
-    for each in opened:
-        each.close()
 
 
 def test_the_real_engine_in_a_terminal(live_server, terminal):

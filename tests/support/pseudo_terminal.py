@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import pytest
 from patience import patient
 
 COMMAND = [sys.executable, "-c", "from qwen_npu_tut.faces.cli import main; main()", "chat"]
@@ -64,3 +65,17 @@ class Terminal:
         self.process.kill()
         self.process.wait()
         os.close(self.ours)
+
+
+@pytest.fixture
+def terminal():
+    "A function that opens a conversation in a terminal; all are closed afterwards."
+    opened = []
+
+    def begin(url, *words, **more):
+        opened.append(Terminal(url, *words, **more))
+        return opened[-1]
+
+    yield begin
+    for each in opened:
+        each.close()

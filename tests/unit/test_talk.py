@@ -9,20 +9,7 @@ import subprocess
 import pytest
 from fake_engine import said_later
 from patience import patient
-from pseudo_terminal import COMMAND, Terminal
-
-
-@pytest.fixture
-def terminal():
-    opened = []
-
-    def begin(url, *words, **more):
-        opened.append(Terminal(url, *words, **more))
-        return opened[-1]
-
-    yield begin
-    for each in opened:
-        each.close()
+from pseudo_terminal import COMMAND
 
 
 def test_a_conversation(serving, terminal):
