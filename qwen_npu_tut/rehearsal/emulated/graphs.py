@@ -101,7 +101,10 @@ def computed(function: Callable, args: tuple, kwargs: dict) -> Any:
     "A function of processor tensors, run on aliases of ours; what it makes is on the device."
     if aliases is None: return function(*args, **kwargs)
     host, device = aliases
-    return over(function(*over(args, host), **over(kwargs, host)), device)
+    here = next((each.device.index for each in tensors((args, kwargs)) if each.is_npu),
+                torch.npu.current_device())
+    made = function(*over(args, host), **over(kwargs, host))
+    return over(made, lambda each: device(each, here))
 
 def record(function: Callable, args: tuple, kwargs: dict) -> Any:
     "Run a function of processor tensors; where a graph is captured, it becomes one step of it."
@@ -122,22 +125,22 @@ def step(function: Callable) -> Callable:
 # %% ../../../nbs/rehearsal/emulated/graphs.ipynb #24da28e9
 class NPUGraph:
     "What torch.npu.NPUGraph is, without a device: steps, captured by `graph`."
-    def __init__(self, *args, **kwargs): self.steps: list[Step] = []
+    def __init__(self, *args, **kwargs): self.steps: list[Step] | None = None
 
     def pool(self) -> tuple[int, int]: return (0, 0)
-    def reset(self) -> None: self.steps.clear()
+    def reset(self) -> None: self.steps = None
     def debug_dump(self, *args, **kwargs) -> None: pass
 
     def replay(self) -> None:
         "Run the steps again. RuntimeError where nothing was captured, or an update does not come."
-        if not self.steps: raise RuntimeError(said("not-captured"))
+        if self.steps is None: raise RuntimeError(said("not-captured"))
         with torch.inference_mode():
             for each in self.steps: each()
 
     def update(self, cpu_update_input: list[dict]) -> None:
         """Change arguments of the host by name: one dictionary for all steps that have some, or
         one for each. RuntimeError for another number of them."""
-        due = [each for each in self.steps if each.waits]
+        due = [each for each in self.steps or () if each.waits]
         changes = cpu_update_input * (len(due) if len(cpu_update_input) == 1 else 1)
         if len(changes) != len(due):
             told = {"given": len(cpu_update_input), "wanted": len(due)}
@@ -151,8 +154,5 @@ def graph(npu_graph: NPUGraph, pool=None, stream=None, capture_error_mode="globa
           auto_dispatch_capture=False, **kwargs):
     "Capture what the block does into the graph; one that fails leaves the graph empty."
     npu_graph.reset()
-    try:
-        with Recorder(npu_graph.steps): yield
-    except BaseException:
-        npu_graph.reset()
-        raise
+    with Recorder([]) as now: yield
+    npu_graph.steps = now.steps
