@@ -34,23 +34,25 @@ if shutil.which(compiler[0]) is None:
     print(f"There is no {compiler[0]}: the emulated NPU is mapped, not native.")
     sys.exit()
 
-release = tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])
+numbers = tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])
 includes = [package / "include", package / "include" / "torch" / "csrc" / "api" / "include"]
 command = [
     *compiler,
-    *("-O1", "-w", "-shared", "-fPIC", f"-std=c++{20 if release >= (2, 12) else 17}"),
+    *("-O1", "-w", "-shared", "-fPIC", f"-std=c++{20 if numbers >= (2, 12) else 17}"),
     f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
     *(f"-I{each}" for each in includes),
     str(source),
     *(f"-L{package / 'lib'}", "-lc10", "-ltorch_cpu", "-ltorch"),
     *("-o", str(part)),
 ]
-print(f"Compiling the emulated NPU for torch {torch.__version__} (about half a minute).", flush=True)
+print(f"Compiling for torch {torch.__version__} (about half a minute).", flush=True)
 built = subprocess.run(command, capture_output=True, text=True, errors="replace")
 if built.returncode:
     part.unlink(missing_ok=True)
     library.unlink(missing_ok=True)
     last = "\n".join(built.stderr.splitlines()[-5:])
-    sys.exit(f"{compiler[0]} failed with {built.returncode} on {source.name}; it said last:\n{last}")
+    failed = f"{compiler[0]} failed with {built.returncode} on {source.name}"
+    sys.exit(f"{failed}; it said last:\n{last}")
 os.replace(part, library)
-made.write_text(f"native torch {torch.__version__}\n", encoding="utf-8")
+release = torch.__version__.partition("+")[0]
+made.write_text(f"native torch {release}\n", encoding="utf-8")

@@ -1,6 +1,6 @@
 // The emulated NPU as a device of torch's own (PrivateUse1): tensors say npu:0, their memory is the
-// processor's, and every operator runs on aliases of that memory which say cpu. Python reaches it by
-// operators of the library npu_emulated, so that nothing here needs Python's headers.
+// processor's, and every operator runs on aliases of that memory, which say cpu. Python reaches it
+// by operators of the library npu_emulated, so that nothing here needs Python's headers.
 // For torch 2.6 and newer; what a torch does not know yet is an ordinary method of ours there.
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
@@ -28,8 +28,9 @@ constexpr size_t LOADING = 16 * MB; // the first block of this size means that a
 
 // --- What the devices have, and how much of it is taken -----------------------------------------
 
-struct Figures {
-  int64_t live = 0, peak = 0, base = 0, loaded = 0; // bytes; base: of the driver, loaded: on loading
+struct Figures { // bytes
+  int64_t live = 0, peak = 0, base = 0; // of tensors now, at most, and of driver and CANN
+  int64_t loaded = 0;                   // what these will take once a model is loaded
 };
 static std::mutex counting;
 static std::vector<Figures> devices(1);
@@ -39,12 +40,13 @@ static thread_local DeviceIndex current = 0;
 
 static std::string sized(int64_t bytes) {
   char text[32];
-  const bool large = bytes >= int64_t(1) << 30;
-  snprintf(text, sizeof text, large ? "%.2f GiB" : "%.2f MiB", bytes / (large ? 1073741824. : 1048576.));
+  if (bytes >= int64_t(1) << 30) snprintf(text, sizeof text, "%.2f GiB", bytes / 1073741824.);
+  else snprintf(text, sizeof text, "%.2f MiB", bytes / 1048576.);
   return text;
 }
 
-static std::string filled(std::string sentence, std::vector<std::pair<std::string, std::string>> values) {
+using Values = std::vector<std::pair<std::string, std::string>>;
+static std::string filled(std::string sentence, Values values) {
   for (auto& [name, value] : values)
     for (size_t at; (at = sentence.find("{" + name + "}")) != std::string::npos;)
       sentence.replace(at, name.size() + 2, value);
@@ -113,7 +115,9 @@ struct Memory final : c10::Allocator {
     return {block->start, block, &release, Device(NPU, current)};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &release; }
-  void copy_data(void* to, const void* from, std::size_t bytes) const override { memcpy(to, from, bytes); }
+  void copy_data(void* to, const void* from, std::size_t bytes) const override {
+    memcpy(to, from, bytes);
+  }
 };
 static Memory memory;
 REGISTER_ALLOCATOR(NPU, &memory)
@@ -133,14 +137,16 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   void uncheckedSetDevice(Device device) const noexcept override {
     if (device.has_index()) current = device.index();
   }
-  c10::Stream getStream(Device device) const override { return only(device); }
+  c10::Stream getStream(Device device) const noexcept override { return only(device); }
   c10::Stream getDefaultStream(Device device) const override { return only(device); }
-  c10::Stream exchangeStream(c10::Stream stream) const override { return only(stream.device()); }
+  c10::Stream exchangeStream(c10::Stream stream) const noexcept override {
+    return only(stream.device());
+  }
   DeviceIndex deviceCount() const noexcept override { return DeviceIndex(devices.size()); }
 };
 C10_REGISTER_GUARD_IMPL(PrivateUse1, Guard)
 
-// --- One memory, two tensors ---------------------------------------------------------------------
+// --- One memory, two tensors --------------------------------------------------------------------
 
 struct Alias { // what another device's storage of the same memory keeps alive
   Storage origin;
@@ -165,7 +171,8 @@ static Storage shared(const Storage& origin, Device device, DeviceIndex counted)
 static Tensor over(Storage storage, DispatchKey key, const Tensor& like) {
   const c10::DispatchKeySet keys(key);
   auto made = at::detail::make_tensor<c10::TensorImpl>(std::move(storage), keys, like.dtype());
-  made.unsafeGetTensorImpl()->set_sizes_and_strides(like.sizes(), like.strides(), like.storage_offset());
+  auto impl = made.unsafeGetTensorImpl();
+  impl->set_sizes_and_strides(like.sizes(), like.strides(), like.storage_offset());
   return made;
 }
 
@@ -183,18 +190,20 @@ static Tensor on_device(const Tensor& tensor, DeviceIndex index) {
   if (data.get_deleter() == &drop)
     return over(static_cast<Alias*>(data.get_context())->origin, DispatchKey::PrivateUse1, tensor);
   take(index, tensor.storage().nbytes());
-  return over(shared(tensor.storage(), Device(NPU, index), index), DispatchKey::PrivateUse1, tensor);
+  auto storage = shared(tensor.storage(), Device(NPU, index), index);
+  return over(std::move(storage), DispatchKey::PrivateUse1, tensor);
 }
 
 static void resize_storage(const Storage& storage, size_t bytes) {
   const c10::DeviceGuard there(storage.device());
   auto fresh = memory.allocate(bytes);
-  if (bytes && storage.nbytes()) memcpy(fresh.get(), storage.data(), std::min(bytes, storage.nbytes()));
+  const size_t kept = std::min(bytes, storage.nbytes());
+  if (kept) memcpy(fresh.get(), storage.data(), kept);
   storage.set_data_ptr_noswap(std::move(fresh));
   storage.set_nbytes(bytes);
 }
 
-// --- Every operator, on aliases -------------------------------------------------------------------
+// --- Every operator, on aliases -----------------------------------------------------------------
 
 struct Arguments { // of one call
   std::vector<std::pair<Tensor, Tensor>> seen; // a tensor of ours and its alias
@@ -272,7 +281,7 @@ static void fallback(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   }
 }
 
-// --- The operators that make memory, or join two devices ------------------------------------------
+// --- The operators that make memory, or join two devices ----------------------------------------
 
 using Type = std::optional<at::ScalarType>;
 using Layout = std::optional<at::Layout>;
@@ -294,7 +303,7 @@ static Tensor empty_strided(Sizes size, Sizes stride, Type type, Layout, Where w
 }
 static Tensor zeros(Sizes size, Type type, Layout layout, Where where, Pin pin) {
   auto made = empty(size, type, layout, where, pin, std::nullopt);
-  return made.storage().nbytes() >= LAZY ? made : made.zero_(); // large blocks are zero until written
+  return made.storage().nbytes() >= LAZY ? made : made.zero_(); // large ones are zero already
 }
 static Tensor copy_from(const Tensor& from, const Tensor& to, bool) {
   host(to).copy_(host(from));
@@ -308,7 +317,8 @@ static const Tensor& resize_(const Tensor& self, Sizes size, Format format) {
   if (impl->numel() && bytes > self.storage().nbytes()) resize_storage(self.storage(), bytes);
   return self;
 }
-static Tensor& set_storage(Tensor& self, Storage storage, int64_t offset, Sizes size, Sizes stride) {
+static Tensor& set_storage(Tensor& self, Storage storage, int64_t offset, Sizes size,
+                           Sizes stride) {
   auto impl = self.unsafeGetTensorImpl();
   impl->set_storage_keep_dtype(std::move(storage));
   impl->set_storage_offset(offset);
@@ -324,7 +334,9 @@ static Tensor& set_tensor(Tensor& self, const Tensor& from) {
   return set_storage(self, from.storage(), from.storage_offset(), from.sizes(), from.strides());
 }
 
-TORCH_LIBRARY_IMPL(_, PrivateUse1, m) { m.fallback(torch::CppFunction::makeFromBoxedFunction<&fallback>()); }
+TORCH_LIBRARY_IMPL(_, PrivateUse1, m) {
+  m.fallback(torch::CppFunction::makeFromBoxedFunction<&fallback>());
+}
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("empty.memory_format", &empty);
   m.impl("empty_strided", &empty_strided);
@@ -336,7 +348,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("set_.source_Tensor", &set_tensor);
 }
 
-// --- What torch and Python ask ---------------------------------------------------------------------
+// --- What torch and Python ask ------------------------------------------------------------------
 
 struct Hooks final : at::PrivateUse1HooksInterface {
   bool isBuilt() const { return true; }
@@ -351,7 +363,6 @@ struct Hooks final : at::PrivateUse1HooksInterface {
   const at::Generator& getDefaultGenerator(DeviceIndex) const override {
     return at::detail::getDefaultCPUGenerator();
   }
-  at::Generator getNewGenerator(DeviceIndex) const { return at::detail::createCPUGenerator(); }
   void resizePrivateUse1Bytes(const Storage& storage, size_t bytes) const override {
     resize_storage(storage, bytes);
   }
@@ -359,8 +370,8 @@ struct Hooks final : at::PrivateUse1HooksInterface {
 static Hooks hooks;
 static const bool registered = (at::RegisterPrivateUse1HooksInterface(&hooks), true);
 
-static void begin(int64_t count, int64_t bytes, int64_t used, int64_t loaded, std::string memory_sentence,
-                  std::string device_sentence) {
+static void begin(int64_t count, int64_t bytes, int64_t used, int64_t loaded,
+                  std::string memory_sentence, std::string device_sentence) {
   devices.assign(count, Figures{0, 0, used, loaded});
   total = bytes;
   too_much = std::move(memory_sentence);
@@ -380,7 +391,8 @@ TORCH_LIBRARY(npu_emulated, m) {
   m.def("host(Tensor(a) self) -> Tensor(a)", &host);
   m.def("device(Tensor(a) self, int index) -> Tensor(a)",
         [](const Tensor& self, int64_t index) { return on_device(self, DeviceIndex(index)); });
-  m.def("begin(int count, int total, int used, int loaded, str too_much, str no_device) -> ()", &begin);
+  m.def("begin(int count, int total, int used, int loaded, str too_much, str no_device) -> ()",
+        &begin);
   m.def("figures(int device) -> int[]", &figures);
   m.def("forget_peak(int device) -> ()", &forget_peak);
   m.def("current() -> int", [] { return int64_t(current); });

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['now', 'RANDOM', 'PINNED', 'index_of', 'Mapped', 'Native', 'Stream', 'Event', 'Entered', 'device', 'stream_of',
            'mem_get_info', 'memory_allocated', 'max_memory_allocated', 'memory_stats', 'get_device_properties',
-           'nothing', 'same', 'seeded', 'get_rng_state', 'set_rng_state', 'names', 'empty_strided', 'empty', 'zeros',
-           'map_kernels', 'unpinned', 'at_home', 'Generator', 'adopt_mapped', 'adopt', 'install']
+           'nothing', 'same', 'seeded', 'get_rng_state', 'set_rng_state', 'Generator', 'names', 'empty_strided',
+           'empty', 'zeros', 'map_kernels', 'unpinned', 'is_npu', 'device_of_context', 'at_home', 'adopt_mapped',
+           'adopt', 'install']
 
 # %% ../../../nbs/rehearsal/emulated/device.ipynb #ce47182f
 import contextlib
@@ -158,6 +159,13 @@ RANDOM = dict(get_rng_state=get_rng_state, set_rng_state=set_rng_state, manual_s
               seed_all=torch.seed)
 
 # %% ../../../nbs/rehearsal/emulated/device.ipynb #6c76fc43
+class Generator(torch.Generator):
+    "A random generator; one for an NPU is the processor's, too."
+    def __new__(cls, device="cpu"):
+        device = torch.device(device)
+        return super().__new__(cls, "cpu" if device.type == "npu" else device)
+
+# %% ../../../nbs/rehearsal/emulated/device.ipynb #c7cf5258
 def names() -> dict[str, object]:
     "Everything that `torch.npu` has here, by name."
     chip = memory.chip()
@@ -186,7 +194,7 @@ def names() -> dict[str, object]:
         config=types.SimpleNamespace(allow_internal_format=False),
         random=types.SimpleNamespace(**RANDOM))
 
-# %% ../../../nbs/rehearsal/emulated/device.ipynb #10b26756
+# %% ../../../nbs/rehearsal/emulated/device.ipynb #934b4162
 def empty_strided(size, stride, *, dtype=None, device=None, **kwargs) -> torch.Tensor:
     return memory.strided(now.counted[index_of(device)], size, stride, dtype)
 
@@ -207,7 +215,7 @@ def map_kernels() -> torch.library.Library:
     kernels.impl("zeros", zeros, "PrivateUse1")
     return kernels
 
-# %% ../../../nbs/rehearsal/emulated/device.ipynb #934b4162
+# %% ../../../nbs/rehearsal/emulated/device.ipynb #e7d58a57
 PINNED = ("empty zeros ones full tensor rand randn randint arange empty_strided empty_like "
           "zeros_like ones_like full_like").split()
 
@@ -217,25 +225,30 @@ def unpinned(function: Callable) -> Callable:
     def run(*args, pin_memory=None, **kwargs): return function(*args, **kwargs)
     return run
 
+def is_npu(device) -> bool:
+    return isinstance(device, (str, torch.device)) and str(device).startswith("npu")
+
+def device_of_context() -> torch.device | None:
+    "What `with torch.device(...)` says now."
+    modes = reversed(torch.overrides._get_current_function_mode_stack())
+    kind = torch.utils._device.DeviceContext
+    return next((each.device for each in modes if isinstance(each, kind)), None)
+
 def at_home(function: Callable) -> Callable:
-    "For a torch before 2.9: what shall go to an NPU stays on the processor, but is a copy."
-    is_npu = lambda each: isinstance(each, (str, torch.device)) and str(each)[:3] == "npu"  # noqa: E731
+    """For a torch before 2.9: what shall go to an NPU stays on the processor.
+
+    `Tensor.to` gives a copy, as on a device; the others take `with torch.device("npu")` too."""
     @functools.wraps(function)
     def run(*args, **kwargs):
-        moved = any(map(is_npu, (*args, kwargs.get("device"))))
-        args = ["cpu" if is_npu(each) else each for each in args]
-        if is_npu(kwargs.get("device")): kwargs["device"] = "cpu"
-        made = function(*args, **kwargs)
-        return made.clone() if moved and args and made is args[0] else made
+        asked, moving = kwargs.get("device"), function.__name__ == "to"
+        if asked is None and not moving: asked = device_of_context()
+        if is_npu(asked): kwargs["device"] = "cpu"
+        moved = is_npu(asked) or any(map(is_npu, args))
+        made = function(*("cpu" if is_npu(each) else each for each in args), **kwargs)
+        return made.clone() if moved and moving and made is args[0] else made
     return run
 
-class Generator(torch.Generator):
-    "A random generator; one of a mapped device is the processor's."
-    def __new__(cls, device="cpu"):
-        device = torch.device(device)
-        return super().__new__(cls, "cpu" if device.type == "npu" else device)
-
-# %% ../../../nbs/rehearsal/emulated/device.ipynb #ebb9529c
+# %% ../../../nbs/rehearsal/emulated/device.ipynb #6892a8a0
 def adopt_mapped(module: types.ModuleType) -> None:
     "The mapped device becomes torch's."
     registration = torch.utils.backend_registration
@@ -248,7 +261,8 @@ def adopt_mapped(module: types.ModuleType) -> None:
     module.kernels = map_kernels()
     for name in PINNED: setattr(torch, name, unpinned(getattr(torch, name)))
     torch.Tensor.pin_memory, torch.Tensor.is_pinned = (lambda self, *_: self), same(False)
-    torch.Generator = Generator
+    stays = lambda storage, place: storage if place.startswith("npu") else None  # noqa: E731
+    torch.serialization.register_package(0, same(None), stays)  # what torch.load puts on an NPU
 
 def adopt(module: types.ModuleType) -> None:
     "The device becomes torch's."
@@ -266,7 +280,7 @@ def install(way: str) -> None:
     module.__dict__.update(names())
     sys.modules["torch.npu"] = module
     (adopt if way == "native" else adopt_mapped)(module)
-    torch.Tensor.record_stream = nothing
+    torch.Generator, torch.Tensor.record_stream = Generator, nothing
     if os.environ.get("NPU_EMULATED_LAZY") == "1":   # weights that nobody reads need no pages
         fill = torch.Tensor.uniform_
         torch.Tensor.uniform_ = lambda self, *args, **kwargs: (
