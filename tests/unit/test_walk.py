@@ -176,7 +176,7 @@ def test_the_plan_of_a_record_is_shown_and_asks_nobody(run, record, monkeypatch)
     monkeypatch.setattr(walk, "supply", lambda *given: asked.append(given) or supply(*given))
     for form in ("table", "sh", "json"):
         code, out, _ = run("plan", "--machine", record, "--format", form)
-        assert code == 0 and "sgl-kernel-npu" in out
+        assert code == 0 and "sglang source" in out
     assert [given[2] for given in asked] == [False] * 3
 
 
@@ -185,7 +185,7 @@ def test_the_line_of_a_rehearsal_is_printed(run, record):
     shown = json.loads(out)
     fits = fitting_stack(walk.choose(machines.A2.host()).machine)
     assert code == 0 and shown["environment"]["NPU_EMULATED"] == "1"
-    assert "teaching-qwen3-emulated-npu" in shown["command"] and fits.launch[0] in shown["command"]
+    assert {"teaching-qwen3-emulated-npu", *fits.launch} <= set(shown["line"])
 
 
 @pytest.mark.parametrize("named, served", [(None, "teaching-qwen3"), ("mine", "mine")])
@@ -226,9 +226,7 @@ def test_the_plan_says_sizes_and_seconds_and_up_asks_with_them(run, monkeypatch)
     seconds = stacks()["cpu"].install_seconds + stacks()["emulated"].install_seconds
     assert code == 0 and "8 of 8 steps to do: up to 3.0 GB to download" in out
     assert f"some {seconds} seconds" in out
-    code, out, err = run(
-        "up", "--stack", "emulated", "--port", "0"
-    )
+    code, out, err = run("up", "--stack", "emulated", "--port", "0")
     assert code == 130 and "an emulated NPU" in out and f"some {seconds} seconds" in out + err
 
 
