@@ -125,7 +125,9 @@ def step(function: Callable) -> Callable:
 # %% ../../../nbs/rehearsal/emulated/graphs.ipynb #24da28e9
 class NPUGraph:
     "What torch.npu.NPUGraph is, without a device: steps, captured by `graph`."
-    def __init__(self, *args, **kwargs): self.steps: list[Step] | None = None
+    def __init__(self, *args, **kwargs):
+        self.steps: list[Step] | None = None
+        self.inference = False  # torch's mode of the capture, which a replay has to share
 
     def pool(self) -> tuple[int, int]: return (0, 0)
     def reset(self) -> None: self.steps = None
@@ -134,7 +136,7 @@ class NPUGraph:
     def replay(self) -> None:
         "Run the steps again. RuntimeError where nothing was captured, or an update does not come."
         if self.steps is None: raise RuntimeError(said("not-captured"))
-        with torch.inference_mode():
+        with torch.inference_mode(self.inference), torch.no_grad():
             for each in self.steps: each()
 
     def update(self, cpu_update_input: list[dict]) -> None:
@@ -155,4 +157,4 @@ def graph(npu_graph: NPUGraph, pool=None, stream=None, capture_error_mode="globa
     "Capture what the block does into the graph; one that fails leaves the graph empty."
     npu_graph.reset()
     with Recorder([]) as now: yield
-    npu_graph.steps = now.steps
+    npu_graph.steps, npu_graph.inference = now.steps, torch.is_inference_mode_enabled()
