@@ -1,0 +1,195 @@
+"""What a release of SGLang asks of the NPU's libraries, and what this engine has to answer with.
+
+python asked_names.py read FOLDER WORD...   FOLDER holds sglang; WORDs are a launch line's
+python asked_names.py here                  what is installed, and what the emulation offers
+python asked_names.py imports MODULE...     which module does not import; A|B means A, else B
+
+Each prints one line of JSON. `read` imports nothing of the release: it reads its source.
+It needs the standard library only, but `here` and `imports` need what they ask about.
+"""
+
+import ast
+import email
+import importlib
+import importlib.util
+import json
+import re
+import sys
+import traceback
+from importlib.metadata import distributions
+from pathlib import Path
+
+ROOTS = ("torch_npu", "torch.npu", "torch.ops.npu", "sgl_kernel_npu", "torchair", "acl")
+DEVICE = ("device_module", "_device_module")  # SGLang's names for torch.npu kept in a variable
+HINT = re.compile(rb"torch_npu|\.npu\b|sgl_kernel_npu|torchair|\bacl\b|device_module")
+# where a release says its flags, and the values that they may have
+FLAGS = ("srt/server_args*.py", "srt/arg_groups/**/*.py")
+# of these a release lists the values; a model, a port or a name is ours
+CHOSEN = ("--attention-backend", "--grammar-backend", "--reasoning-parser", "--tool-call-parser")
+VALUES = (*FLAGS, "srt/parser/reasoning_parser*.py", "srt/function_call/*pars*.py")
+
+
+def ours(name):
+    "Whether a full name belongs to the NPU's libraries."
+    return any(name == root or name.startswith(root + ".") for root in ROOTS)
+
+
+class Reader(ast.NodeVisitor):
+    "The names that a file asks for: what, where (FILE:CLASS.FUNCTION), line, how."
+
+    def __init__(self, file):
+        self.file, self.scope, self.found = file, [], []
+        self.means = {"torch": "torch"}  # a name in this file -> the full name
+
+    def add(self, name, node, how):
+        if ours(name):
+            place = ":".join([self.file, ".".join(self.scope)] if self.scope else [self.file])
+            self.found.append({"name": name, "place": place, "line": node.lineno, "how": how})
+
+    def called(self, name, full):
+        "A name in this file; what a branch for another device imports as the same is not it."
+        if not ours(self.means.get(name, "")):
+            self.means[name] = full
+
+    def visit_ClassDef(self, node):
+        self.scope.append(node.name)
+        self.generic_visit(node)
+        self.scope.pop()
+
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef
+
+    def visit_Import(self, node):
+        for each in node.names:
+            first = each.name.partition(".")[0]
+            self.called(each.asname or first, each.name if each.asname else first)
+            self.add(each.name, node, "import")
+
+    def visit_ImportFrom(self, node):
+        for each in node.names if node.module and not node.level else ():
+            self.called(each.asname or each.name, f"{node.module}.{each.name}")
+            self.add(f"{node.module}.{each.name}", node, "import")
+
+    def meant(self, node):
+        "The full name that an expression means; empty where it means none."
+        if isinstance(node, ast.Name):
+            return "torch.npu" if node.id in DEVICE else self.means.get(node.id, "")
+        if isinstance(node, ast.Attribute):
+            base = self.meant(node.value)
+            return "torch.npu" if node.attr in DEVICE else base and f"{base}.{node.attr}"
+        if isinstance(node, ast.Call):
+            function = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+            function = node.func.id if isinstance(node.func, ast.Name) else function
+            return "torch.npu" if function == "get_device_module" else self.looked_up(node)
+        return ""
+
+    def looked_up(self, node):
+        "The full name in getattr(torch_npu, 'name'), and in hasattr; empty for other calls."
+        known = isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr")
+        if not known or len(node.args) < 2 or not isinstance(node.args[1], ast.Constant):
+            return ""
+        base = self.meant(node.args[0])
+        return base and f"{base}.{node.args[1].value}"
+
+    def visit_Name(self, node):
+        if isinstance(node.ctx, ast.Load):
+            self.add(self.meant(node), node, "use")
+
+    def visit_Attribute(self, node):
+        name = self.meant(node)
+        self.add(name, node, "use") if ours(name) else self.generic_visit(node)
+
+    def visit_Call(self, node):
+        name = self.looked_up(node)
+        if not ours(name):
+            return self.generic_visit(node)
+        softly = node.func.id == "hasattr" or len(node.args) > 2
+        self.add(name, node, "question" if softly else "use")
+
+
+def texts(node):
+    return [each.value for each in ast.walk(node) if isinstance(each, ast.Constant)]
+
+
+def flags_of(tree):
+    """The flags that a file registers.
+
+    add_argument("--flag") and, from 0.5.16 on, fields with an annotation A[type, …] of their own
+    (arg_groups/arg_utils.py), whose Arg may give another name or more names."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("add_argument"):
+            yield from (text for each in node.args for text in texts(each))
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            annotation = ast.unparse(node.annotation)
+            if annotation.startswith(("A[", "Annotated[")) and "no_cli=True" not in annotation:
+                yield "--" + node.target.id.replace("_", "-")
+                yield from texts(node.annotation)
+
+
+def line_read(root, words):
+    "Each flag of a launch line and its value: whether the release knows them."
+    parsed = {
+        file: ast.parse(file.read_bytes()) for part in VALUES for file in sorted(root.glob(part))
+    }
+    first = {file for part in FLAGS for file in root.glob(part)}
+    flags = {flag for file in first for flag in flags_of(parsed[file])}
+    values = {text for tree in parsed.values() for text in texts(tree)}
+    for flag, after in zip(words, [*words[1:], "--"]):
+        if flag.startswith("--"):
+            value = "" if after.startswith("--") else after
+            name = bool(re.fullmatch(r"[a-z][\w.-]*", value)) and flag in CHOSEN
+            yield {
+                "flag": flag,
+                "value": value if name else "",
+                "known": flag in flags,
+                "value_known": not name or value in values,
+            }
+
+
+def read(folder, *words):
+    root = Path(folder) / "sglang"
+    about = next(iter(Path(folder).glob("sglang-*.dist-info/METADATA")), None)
+    if about is None or not root.is_dir():
+        sys.exit(f"{folder} holds no release of SGLang.")
+    told, names = email.message_from_bytes(about.read_bytes()), []
+    for file in sorted(root.rglob("*.py")):
+        source = file.read_bytes()
+        if HINT.search(source):
+            reader = Reader(file.relative_to(root).as_posix())
+            reader.visit(ast.parse(source))
+            names += reader.found
+    requires = told.get_all("Requires-Dist", [])
+    flags = list(line_read(root, words))
+    return {"version": told["Version"], "names": names, "flags": flags, "requires": requires}
+
+
+def here():
+    import torch  # noqa: F401  the emulation comes with it
+
+    from qwen_npu_tut.rehearsal.emulated.names import offered
+
+    installed = {each.metadata["Name"]: each.version for each in distributions()}
+    return {"offered": sorted(offered()), "installed": installed}
+
+
+def imports(*modules):
+    "The modules that do not import, each with the last line of its error and where it arose."
+    failed = []
+    for wanted in modules:
+        names = wanted.split("|")
+        try:
+            there = [each for each in names if importlib.util.find_spec(each)]
+        except ImportError:
+            there = names[-1:]
+        try:
+            importlib.import_module((there or names)[0])
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            why = traceback.format_exception_only(error)[-1].strip()
+            where = f"{frame.filename.rpartition('/sglang/')[2]}:{frame.lineno}"
+            failed.append({"module": (there or names)[0], "why": why, "where": where})
+    return {"failed": failed}
+
+
+if __name__ == "__main__":
+    what, *given = sys.argv[1:]
+    print(json.dumps({"read": read, "here": here, "imports": imports}[what](*given)))
