@@ -1,11 +1,11 @@
-"""What a release of SGLang asks of the NPU's libraries, and what this engine has to answer with.
+"""What a release of SGLang asks of the NPU's libraries, and whether this engine can answer.
 
-python asked_names.py read FOLDER WORD...   FOLDER holds sglang; WORDs are a launch line's
-python asked_names.py here                  what is installed, and what the emulation offers
-python asked_names.py imports MODULE...     which module does not import; A|B means A, else B
+python asked_names.py compare FOLDER OWN TABLE WORD...   WORDs are a launch line's
+python asked_names.py imports MODULE...                  A|B means A, or B where there is no A
 
-Each prints one line of JSON. `read` imports nothing of the release: it reads its source.
-It needs the standard library only, but `here` and `imports` need what they ask about.
+FOLDER holds the release, OWN the one that the engine has, as pip installs them; TABLE is
+drift.toml. Each prints one line of JSON. `compare` imports nothing of a release: it reads the
+source. It needs the standard library, and torch with the emulation to ask what that offers.
 """
 
 import ast
@@ -15,7 +15,10 @@ import importlib.util
 import json
 import re
 import sys
+import tomllib
 import traceback
+from collections import defaultdict
+from fnmatch import fnmatchcase
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -137,15 +140,12 @@ def line_read(root, words):
         if flag.startswith("--"):
             value = "" if after.startswith("--") else after
             name = bool(re.fullmatch(r"[a-z][\w.-]*", value)) and flag in CHOSEN
-            yield {
-                "flag": flag,
-                "value": value if name else "",
-                "known": flag in flags,
-                "value_known": not name or value in values,
-            }
+            known = flag in flags and (not name or value in values)
+            yield {"flag": flag, "value": value if name else "", "known": known}
 
 
-def read(folder, *words):
+def read(folder):
+    "The version of the release in a folder, what it requires, and each name that it asks for."
     root = Path(folder) / "sglang"
     about = next(iter(Path(folder).glob("sglang-*.dist-info/METADATA")), None)
     if about is None or not root.is_dir():
@@ -157,18 +157,72 @@ def read(folder, *words):
             reader = Reader(file.relative_to(root).as_posix())
             reader.visit(ast.parse(source))
             names += reader.found
-    requires = told.get_all("Requires-Dist", [])
-    flags = list(line_read(root, words))
-    return {"version": told["Version"], "names": names, "flags": flags, "requires": requires}
+    return told["Version"], told.get_all("Requires-Dist", []), names
 
 
-def here():
-    import torch  # noqa: F401  the emulation comes with it
+def off_path(name, place, table):
+    "Why no dense Qwen3 comes to a name at a place, FILE:CLASS.FUNCTION; empty where one does."
+    branch = [row["why"] for row in table["names"] if fnmatchcase(name, row["name"])]
+    part = [row for row in table["parts"] if fnmatchcase(place, row["part"])][-1]
+    return branch[0] if branch else "" if part["on"] else part["why"]
 
-    from qwen_npu_tut.rehearsal.emulated.names import offered
 
-    installed = {each.metadata["Name"]: each.version for each in distributions()}
-    return {"offered": sorted(offered()), "installed": installed}
+def answers(name, offered):
+    "Whether names offered hold one: itself, what it is a part of, or, of a module, a part."
+    words = name.split(".")
+    above = any(".".join(words[:count]) in offered for count in range(2, len(words) + 1))
+    return above or any(each.startswith(f"{name}.") for each in offered)
+
+
+def judged(names, offered, table):
+    "Each name once: where it is asked for, whether it is offered, why it is off the path."
+    places = defaultdict(list)
+    for each in names:
+        places[each["name"]].append(each)
+    for name, found in sorted(places.items()):
+        on = [each for each in found if not off_path(name, each["place"], table)]
+        used = [each for each in on if each["how"] == "use"]
+        first = (used or on or found)[0]
+        idle = "imported only" if first["how"] == "import" else "asked about"
+        verdict = "offered" if answers(name, offered) else "missing" if used else idle
+        yield {
+            "name": name,
+            "where": f"{first['place'].partition(':')[0]}:{first['line']}",
+            "verdict": verdict if on else "off the path",
+            "why": "" if on else off_path(name, first["place"], table),
+            "change": "",
+        }
+
+
+def changed(names, own):
+    "The same names beside those that the engine's own release asks for on the path."
+    before = {each["name"]: each for each in own if not each["why"]}
+    now = {each["name"] for each in names if not each["why"]}
+    for each in names:
+        new = each["name"] in now and each["name"] not in before
+        yield each | {"change": "new" if new else ""}
+    for name in sorted(before.keys() - now):
+        yield before[name] | {"verdict": "no longer asked", "change": "gone"}
+
+
+def offers():
+    "What the emulation answers for; it comes with torch."
+    importlib.import_module("torch")
+    return set(importlib.import_module("qwen_npu_tut.rehearsal.emulated.names").offered())
+
+
+def compare(folder, own, table, *words):
+    rows, offered = tomllib.loads(Path(table).read_text(encoding="utf-8")), offers()
+    (version, requires, asked), (_, own_requires, before) = read(folder), read(own)
+    judgements = [list(judged(each, offered, rows)) for each in (asked, before)]
+    return {
+        "version": version,
+        "names": list(changed(*judgements)),
+        "flags": list(line_read(Path(folder) / "sglang", words)),
+        "requires": requires,
+        "own": own_requires,
+        "installed": {each.metadata["Name"]: each.version for each in distributions()},
+    }
 
 
 def imports(*modules):
@@ -191,5 +245,6 @@ def imports(*modules):
 
 
 if __name__ == "__main__":
+    sys.path.remove(str(Path(__file__).resolve().parent))  # our programs are no modules
     what, *given = sys.argv[1:]
-    print(json.dumps({"read": read, "here": here, "imports": imports}[what](*given)))
+    print(json.dumps({"compare": compare, "imports": imports}[what](*given)))
