@@ -9,7 +9,6 @@ __all__ = ['requirements', 'Drift', 'rehearse']
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -60,13 +59,14 @@ class Drift:
     def asdict(self) -> dict: return asdict(self) | {"missing": self.missing}
 
     def __str__(self) -> str:
-        on = [each for each in self.names if not each["why"]]
+        on = [each for each in self.names if not each["why"] and each["change"] != "gone"]
+        gone = [each["name"] for each in self.names if each["change"] == "gone"]
         flags = [each for each in self.flags if not each["known"]]
         kinds = {"name": on, "flag": flags, "requires": self.requirements, "import": self.imports}
         rows = [phrase(f"drift-{kind}", **each) for kind in kinds for each in kinds[kind]]
-        counts = Counter(each["change"] for each in on)
-        rows.append(phrase("drift", found=self, on=len(on) - counts["gone"], counts=counts,
-                           flags=len(self.flags), off=len(self.names) - len(on)))
+        if gone: rows.append(phrase("drift-gone", names=", ".join(gone)))
+        new, off = sum(each["change"] == "new" for each in on), len(self.names) - len(on + gone)
+        rows.append(phrase("drift", found=self, on=len(on), new=new, gone=len(gone), off=off))
         if self.missing: rows.append(phrase("drift-missing", missing=", ".join(self.missing)))
         return "\n".join(rows)
 

@@ -225,22 +225,27 @@ def compare(folder, own, table, *words):
     }
 
 
+def there(name):
+    "Whether a release has a module."
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ImportError:  # not even what it lies in
+        return False
+
+
 def imports(*modules):
     "The modules that do not import, each with the last line of its error and where it arose."
     failed = []
     for wanted in modules:
         names = wanted.split("|")
+        name = next(filter(there, names), names[0])
         try:
-            there = [each for each in names if importlib.util.find_spec(each)]
-        except ImportError:
-            there = names[-1:]
-        try:
-            importlib.import_module((there or names)[0])
+            importlib.import_module(name)
         except Exception as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
             why = traceback.format_exception_only(error)[-1].strip()
             where = f"{frame.filename.rpartition('/sglang/')[2]}:{frame.lineno}"
-            failed.append({"module": (there or names)[0], "why": why, "where": where})
+            failed.append({"module": name, "why": why, "where": where})
     return {"failed": failed}
 
 
