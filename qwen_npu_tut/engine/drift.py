@@ -57,7 +57,6 @@ class Drift:
         return [*names, *map(str.strip, gone), *(each["module"] for each in self.imports)]
 
     def asdict(self) -> dict: return asdict(self) | {"missing": self.missing}
-
     def __str__(self) -> str:
         on = [each for each in self.names if not each["why"] and each["change"] != "gone"]
         gone = [each["name"] for each in self.names if each["change"] == "gone"]
@@ -72,23 +71,23 @@ class Drift:
 
 
 # %% ../../nbs/engine/drift.ipynb #d4100020
-def _run(engine: Engine, folder: Path, row: str, line: Sequence[str], **variables) -> list:
-    "What a command said, which ends with us; `Problem` of that row where it fails."
-    said = ["no output"]
-    around = {**os.environ, **engine.stack.environment, **variables}
-    if run_logged(line, folder / "log", around, watch=said.append) == 0: return said
-    listed = re.search(r"\(from versions: (.*?)\)", "\n".join(said))  # pip's
-    there = listed[1].split(", ") if listed else []
-    if there: row = "release-not-found" if there == ["none"] else "no-such-release"
-    raise problem(row, why=said[-1][:300], asked=line[-1], last=", ".join(there[-6:]))
+def _run(engine: Engine, folder: Path, line: Sequence[str], **variables) -> tuple:
+    "A command of the engine's that ends with us: its exit code, and the lines that it said."
+    said, around = ["no output"], {**os.environ, **engine.stack.environment, **variables}
+    return run_logged(line, folder / "log", around, watch=said.append), said
 
 def _fetch(engine: Engine, version: str, folder: Path) -> None:
     "Install a release into a folder, from where pip's variables or a mirror have it."
-    set_here = {"PIP_NO_INDEX", "PIP_INDEX_URL"} & os.environ.keys()
+    set_here, asked = {"PIP_NO_INDEX", "PIP_INDEX_URL"} & os.environ.keys(), f"sglang=={version}"
     mirror = "" if set_here else package_mirror()
-    pip = engine.pip("--no-deps", "--target", str(folder), f"sglang=={version}")
+    pip = engine.pip("--no-deps", "--target", str(folder), asked)
     more = {"PIP_INDEX_URL": mirror} if mirror else {}
-    _run(engine, folder, "release-not-installed", pip, PIP_RETRIES="1", **more)
+    code, said = _run(engine, folder, pip, PIP_RETRIES="1", **more)
+    if code == 0: return
+    listed = re.search(r"\(from versions: (.*?)\)", "\n".join(said))
+    if not listed: raise problem("release-not-installed", asked=asked, why=said[-1][:300])
+    if listed[1] == "none": raise problem("release-not-found", asked=asked)
+    raise problem("no-such-release", asked=asked, last=", ".join(listed[1].split(", ")[-6:]))
 
 
 # %% ../../nbs/engine/drift.ipynb #d4100021
@@ -107,7 +106,8 @@ def rehearse(engine: Engine, version: str, line: Sequence[str]) -> Drift:
         folder = Path(place)
         def asked(*words: str, **variables: str) -> dict:
             reader = engine.program("asked_names", *words)
-            said = _run(engine, folder, "release-not-read", reader, **variables)
+            code, said = _run(engine, folder, reader, **variables)
+            if code != 0: raise problem("release-not-read", why=said[-1][:300])
             return json.loads(next(each for each in reversed(said) if each[:1] == "{"))
         _fetch(engine, version, folder)
         rows = str(files("qwen_npu_tut").joinpath("drift.toml"))
