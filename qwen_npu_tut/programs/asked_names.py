@@ -25,6 +25,8 @@ from pathlib import Path
 ROOTS = ("torch_npu", "torch.npu", "torch.ops.npu", "sgl_kernel_npu", "torchair", "acl")
 DEVICE = ("device_module", "_device_module")  # SGLang's names for torch.npu kept in a variable
 HINT = re.compile(rb"torch_npu|\.npu\b|sgl_kernel_npu|torchair|\bacl\b|device_module")
+# what is done with a name that a stand-in bears: it fails where it is called, and there alone
+IDLE = {"import": "imported only", "read": "not called", "question": "asked about"}
 # where a release says its flags, and the values that they may have
 FLAGS = ("srt/server_args*.py", "srt/arg_groups/**/*.py")
 # of these a release lists the values; a model, a port or a name is ours
@@ -41,7 +43,7 @@ class Reader(ast.NodeVisitor):
     "The names that a file asks for: what, where (FILE:CLASS.FUNCTION), line, how."
 
     def __init__(self, file):
-        self.file, self.scope, self.found = file, [], []
+        self.file, self.scope, self.found, self.calls = file, [], [], set()
         self.means = {"torch": "torch"}  # a name in this file -> the full name
 
     def add(self, name, node, how):
@@ -94,14 +96,19 @@ class Reader(ast.NodeVisitor):
         return base and f"{base}.{node.args[1].value}"
 
     def visit_Name(self, node):
-        if isinstance(node.ctx, ast.Load):
-            self.add(self.meant(node), node, "use")
+        name = self.meant(node) if isinstance(node.ctx, ast.Load) else ""
+        self.add(name, node, "use" if node in self.calls or name.startswith("torch.") else "read")
 
     def visit_Attribute(self, node):
-        name = self.meant(node)
-        self.add(name, node, "use") if ours(name) else self.generic_visit(node)
+        if ours(name := self.meant(node)):
+            used = node in self.calls or name.startswith("torch.")  # torch has no stand-in to read
+            self.add(name, node, "use" if used else "read")
+        else:
+            self.generic_visit(node)
 
     def visit_Call(self, node):
+        called = node.func.value if isinstance(node.func, ast.Subscript) else node.func
+        self.calls.add(called)  # kernel[grid](…) too
         name = self.looked_up(node)
         if not ours(name):
             return self.generic_visit(node)
@@ -183,8 +190,7 @@ def judged(names, offered, table):
         on = [each for each in found if not off_path(name, each["place"], table)]
         used = [each for each in on if each["how"] == "use"]
         first = (used or on or found)[0]
-        idle = "imported only" if first["how"] == "import" else "asked about"
-        verdict = "offered" if answers(name, offered) else "missing" if used else idle
+        verdict = "offered" if answers(name, offered) else IDLE.get(first["how"], "missing")
         yield {
             "name": name,
             "where": f"{first['place'].partition(':')[0]}:{first['line']}",

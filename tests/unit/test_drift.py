@@ -291,11 +291,12 @@ class Runner:
     def run(self):
         getattr(device, "npu_a")(1)
         getattr(device, "npu_b", None)
-        if hasattr(torch.ops.npu, "npu_c"): chosen(1)
+        if hasattr(torch.ops.npu, "npu_c"): pass
         self.device_module.Event()
         torch.get_device_module().Stream()
         torch.cuda.Stream()
         torch.ops.npu.npu_d.out(1)
+        chosen[(2,)](device.npu_e, torch.npu.npu_f)
 """
     names = subprocess.check_output(
         [sys.executable, "-c", f"""
@@ -317,6 +318,8 @@ print(json.dumps(reader.found))"""],
         ("torch.npu.Event", "use", inside),
         ("torch.npu.Stream", "use", inside),
         ("torch.ops.npu.npu_d.out", "use", inside),
+        ("torch_npu.npu_e", "read", inside),
+        ("torch.npu.npu_f", "use", inside),
     }
     assert not any("cuda" in name or name.startswith("sgl_kernel.") for name, *_ in found)
 
