@@ -47,7 +47,7 @@ class Drift:
     names: list[dict]         # name, where, verdict, why (off the path), change (new, gone)
     flags: list[dict]         # flag, value, known
     requirements: list[dict]  # package, asked, here
-    imports: list[dict]       # module, why, where: those that fail
+    imports: list[dict]       # module, why, where: the first that fails
 
     @property
     def missing(self) -> list[str]:
@@ -62,7 +62,7 @@ class Drift:
         gone = [each["name"] for each in self.names if each["change"] == "gone"]
         flags = [each for each in self.flags if not each["known"]]
         kinds = {"name": on, "flag": flags, "requires": self.requirements, "import": self.imports}
-        rows = [phrase(f"drift-{kind}", **each) for kind in kinds for each in kinds[kind]]
+        rows = [phrase(f"drift-{kind}", **each).rstrip() for kind in kinds for each in kinds[kind]]
         if gone: rows.append(phrase("drift-gone", names=", ".join(gone)))
         new, off = sum(each["change"] == "new" for each in on), len(self.names) - len(on + gone)
         rows.append(phrase("drift", found=self, on=len(on), new=new, gone=len(gone), off=off))

@@ -1,7 +1,7 @@
 """What a release of SGLang asks of the NPU's libraries, and whether this engine can answer.
 
 python asked_names.py compare FOLDER OWN TABLE WORD...   WORDs are a launch line's
-python asked_names.py imports MODULE...                  A|B means A, or B where there is no A
+python asked_names.py imports MODULE...   in this order; A|B means A, or B where there is no A
 
 FOLDER holds the release, OWN the one that the engine has, as pip installs them; TABLE is
 drift.toml. Each prints one line of JSON. `compare` imports nothing of a release: it reads the
@@ -240,19 +240,18 @@ def there(name):
 
 
 def imports(*modules):
-    "The modules that do not import, each with the last line of its error and where it arose."
-    failed = []
+    "The first module that does not import, with the last line of its error and where it arose."
     for wanted in modules:
         names = wanted.split("|")
         name = next(filter(there, names), names[0])
         try:
             importlib.import_module(name)
-        except Exception as error:
+        except Exception as error:  # what comes after it would fail for the same reason
             frame = traceback.extract_tb(error.__traceback__)[-1]
             why = traceback.format_exception_only(error)[-1].strip()
-            where = f"{frame.filename.rpartition('/sglang/')[2]}:{frame.lineno}"
-            failed.append({"module": name, "why": why, "where": where})
-    return {"failed": failed}
+            inside = frame.filename.rpartition("/site-packages/")[2].rpartition("/sglang/")[2]
+            return {"failed": [{"module": name, "why": why, "where": f"{inside}:{frame.lineno}"}]}
+    return {"failed": []}
 
 
 if __name__ == "__main__":

@@ -181,6 +181,15 @@ def test_a_module_that_does_not_import(engine, wheels):
     assert "no_such_name" in row["why"] and row["where"] == "srt/models/qwen3.py:2"
 
 
+def test_the_first_that_does_not_import_is_the_one_that_is_named(engine, wheels):
+    broken = {
+        f"{name}.py": "import no_such_module\n"
+        for name in ("launch_server", "srt/models/qwen3", "srt/managers/scheduler")
+    }
+    release(wheels, **broken)
+    assert rehearse(engine, "2.0", LINE).missing == ["sglang.launch_server"]
+
+
 def test_the_release_is_imported_and_not_the_engines_own(engine, wheels):
     own = engine.site / "sglang" / "srt" / "models" / "qwen3.py"
     own.write_text("raise ImportError('the one that the engine has')\n")
