@@ -84,6 +84,7 @@ Text, Number, File = str | None, int | None, Path | None
 StackOption, ModelOption, HostOption = _given(Text, "stack", "model", "host")
 PresetOption, HubOption, RevisionOption = _given(Text, "preset", "hub", "revision")
 SystemOption, LogStackOption, NameOption = _given(Text, "system", "log-stack", "name")
+(RehearseOption,) = _given(Text, "rehearse")
 PortOption, DevicesOption = _given(Number, "port", "devices")
 ToOption, SourceOption, OutOption = _given(File, "to", "source", "out")
 WheelsOption, RecordOption = _given(File, "wheels", "record")
@@ -459,11 +460,18 @@ def stack_show(name: str, json_: JsonOption = False):
 
 # %% ../../nbs/faces/cli.ipynb #2556c6ca
 @stack_app.command("verify")
-def stack_verify(name: str, json_: JsonOption = False):
+def stack_verify(name: str, rehearse: RehearseOption = None, json_: JsonOption = False):
     """Resolve a set's pins for Linux aarch64 and x86_64, without installing. Exit code 1 where one
-    cannot be had."""
-    from qwen_npu_tut.engine import resolve, stacks
+    cannot be had, or where a release that is rehearsed asks for what is not there."""
+    from qwen_npu_tut import walk
+    from qwen_npu_tut.engine import drift, resolve, stacks
+    if rehearse:
+        (screen, _), choice = _screen(silent=json_), walk.choose(stack=name)
+        line = walk.serving(choice, refuse=False).line
+        with screen.stage(1, 1, "rehearse"): found = drift.rehearse(choice.engine, rehearse, line)
+        return _show(json_, found.asdict(), str(found), not found.missing)
     found = resolve.verify_stack(stacks.stacks()[name])
     rows = [phrase("resolved", found=each) for each in found]
     failed = any(each.verdict in ("does not exist", "does not fit") for each in found)
     _show(json_, [asdict(each) for each in found], "\n".join(rows), not failed)
+
