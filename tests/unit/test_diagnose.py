@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import threading
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,6 +90,25 @@ def test_an_engine_without_an_npu_that_failed(log):
 
 def test_there_are_recorded_failures():
     assert len(FAILED) > 8
+
+
+EMULATED = [row for row in ROWS.values() if row.id.startswith("emulated-")]
+SENTENCES = Path(cli.__file__).parents[1] / "rehearsal" / "emulated" / "sentences.toml"
+
+
+@pytest.mark.parametrize("npu", [True, False, None])
+@pytest.mark.parametrize("row", EMULATED, ids=lambda row: row.id)
+def test_what_an_emulated_npu_says_is_no_cards_failure(row, npu):
+    assert causes(row.example, npu) == [row.id]
+
+
+@pytest.mark.parametrize("row", EMULATED, ids=lambda row: row.id)
+def test_it_is_what_the_emulation_really_says(row):
+    "An example holds a sentence of the emulation, whatever values that has, or one that is here."
+    said = [each["en"] for each in tomllib.loads(SENTENCES.read_text(encoding="utf8")).values()]
+    said += ["Failed to load the backend extension: qwen_npu_emulated", "g++ failed with {code} on"]
+    forms = [re.sub(r"\\{[^}]*\\}", ".+", re.escape(each)) for each in said]
+    assert any(re.search(form, row.example) for form in forms)
 
 
 @pytest.mark.parametrize(
