@@ -26,8 +26,8 @@ class Advisory:
     fix: str
     source: str
     date: str                 # when the source was read
-    proof: str                # as a pin's, or emulated: seen on an emulated NPU
-    npu: bool = False         # it concerns NPU stacks alone
+    proof: str                # as a pin's
+    npu: bool = False         # it concerns SGLang on an NPU alone
     image: bool = False       # it concerns the official images alone
     needs: tuple[str, ...] = ()       # flags, or a program: without one nobody is open to it
     runs_code: bool = False   # whoever reaches the port can run programs on the server
@@ -71,7 +71,7 @@ def advisories(
     pins = stacks()[stack.name.removesuffix("-image")].pins
     return [each for each in every_advisory()
             if each.package in pins and concerns(each, pins[each.package].version)
-            and (stack.needs_npu or not each.npu) and (stack.image or not each.image)
+            and (stack.on_npu or not each.npu) and (stack.image or not each.image)
             and kind in ("", each.kind)]
 
 # %% ../../nbs/engine/advisories.ipynb #bd7a5f87

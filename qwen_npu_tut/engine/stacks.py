@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ByName', 'Arguments', 'SUPPORTED', 'Pin', 'Recipe', 'Stack', 'frozen', 'rows_of', 'mirrors', 'image_options',
-           'stacks', 'Preset', 'presets', 'preset_of', 'dies', 'image_route', 'python_for', 'changes', 'fitting_stack']
+           'stacks', 'Preset', 'presets', 'preset_of', 'dies', 'image_route', 'python_for', 'changes', 'fitting_stack',
+           'rehearsed']
 
 # %% ../../nbs/engine/stacks.ipynb #d7219449
 import re
@@ -22,7 +23,7 @@ class Pin:
     version: str
     source: str
     date: str
-    proof: str         # run, resolved, stated, inferred
+    proof: str         # npu, emulated, cpu, resolved, stated, inferred
     against: str = ""  # a source that says otherwise
     extra: str = ""    # the extra that is asked for with it
     kind: str = "pip"  # pip: from a package index; git: from source; host: by an administrator
@@ -43,6 +44,9 @@ class Recipe:
     kernel_digests: ByName = field(default_factory=dict)    # SHA-256 by such a name
     download_bytes: Mapping[str, int] = field(default_factory=dict)  # fetched, by architecture
     disk_bytes: Mapping[str, int] = field(default_factory=dict)      # kept on disk afterwards
+    install_seconds: int = 0                        # measured, with the downloads; 0: unknown
+    lock: str = ""                                  # how the names of its locks begin
+    links: str = ""                                 # the stack whose files it shares, hard-linked
     images: ByName = field(default_factory=dict)    # series to the official image
     image_architectures: tuple[str, ...] = ("aarch64", "x86_64")
     image: bool = False                             # the official image in place of an installation
@@ -74,11 +78,20 @@ class Stack(Recipe):
     reasoning_parser: str = "qwen3"
     tool_call_parser: str = "qwen25"
     lacks: tuple[str, ...] = ()     # options that its SGLang does not have yet
+    rehearses: str = ""             # of an emulated stack: the NPU stack whose line it rehearses
 
     def version(self, package: str) -> str: return self.pins[package].version
 
     @property
     def needs_npu(self) -> bool: return bool(self.series)
+
+    @property
+    def emulated(self) -> bool: return bool(self.rehearses)
+
+    @property
+    def on_npu(self) -> bool:
+        "Whether its SGLang takes the path for NPUs, on a real or on an emulated one."
+        return self.needs_npu or self.emulated
 
 # %% ../../nbs/engine/stacks.ipynb #9cae646d
 def frozen(value: object) -> object:
@@ -211,3 +224,13 @@ def fitting_stack(machine: Machine) -> Stack:
         return mine and (not stack.image or bool(image_route(machine, stack)))
     newest_first = reversed([each for each in stacks().values() if usable(each)])
     return min(newest_first, key=lambda each: (sum(changes(machine, each).values()), each.image))
+
+# %% ../../nbs/engine/stacks.ipynb #5eed0002
+def rehearsed(stack: Stack, emulated: Stack) -> Stack:
+    "An emulated stack that starts as an NPU stack does; its own variables win."
+    taken = ("launch", "reasoning_parser", "tool_call_parser", "lacks")
+    return replace(
+        emulated, **{name: getattr(stack, name) for name in taken}, rehearses=stack.name,
+        environment={**stack.environment, **emulated.environment},
+        together={**stack.together, **emulated.together})
+
