@@ -169,6 +169,7 @@ def room_findings(machine: Machine, stack: Stack, disk_bytes: int) -> Iterator[F
 def stack_findings(machine: Machine, stack: Stack) -> Iterator[Finding]:
     "Whether the stack fits, the smallest change where it does not, and where its sources disagree."
     see = partial(judged, machine, stack)
+    if stack.emulated: yield see("emulated", False, level="warn")
     if not stack.needs_npu: yield see("stack", True, "stack-without-npu")
     elif stack.refused: yield see("stack", False, "stack-refused")
     if not stack.needs_npu or stack.refused: return
@@ -192,10 +193,12 @@ def advisory_findings(machine: Machine, stack: Stack) -> Iterator[Finding]:
 def deep_findings(machine: Machine, stack: Stack) -> Iterator[Finding]:
     "What torch_npu, or torch where no NPU is needed, said when it was tried, if it was."
     if not machine.probe: return
-    torch = "torch_npu" if stack.needs_npu else "torch"
+    torch = "torch_npu" if stack.on_npu else "torch"
     good = re.search(r"^probe ok: (.*)$", machine.probe, re.MULTILINE)
-    known = first_error(diagnose(io.BytesIO(machine.probe.encode()), npu=stack.needs_npu))
-    yield judged(machine, stack, torch, bool(good), "computes-known" if known else "computes",
+    known = first_error(diagnose(io.BytesIO(machine.probe.encode()), npu=stack.on_npu))
+    # an emulated NPU never passes for a real one, nor the other way round
+    meant = good and stack.emulated == good[1].endswith("(emulated)")
+    yield judged(machine, stack, torch, bool(meant), "computes-known" if known else "computes",
                  torch=torch, device=good and good[1], known=known)
 
 # %% ../nbs/01_check.ipynb #64adc1f5

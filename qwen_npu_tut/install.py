@@ -17,16 +17,21 @@ from .engine.target import TORCH, Engine, Supply
 
 # %% ../nbs/02_install.ipynb #7fed3721
 def environment_step(engine: Engine) -> Step:
-    "A virtual environment with pip, for one engine alone. `Problem` where no Python fits."
+    """A virtual environment for one engine alone, with pip unless it links to another's packages.
+
+    `Problem` where no Python fits."""
     stack, makers, folder = engine.stack, engine.machine.makers, str(engine.folder / "env")
     version = python_for(engine.machine, stack)
     if not version:
         raise problem("no-python-for-the-stack", stack=stack.name, python=" or ".join(stack.python),
                       first=stack.python[0])
-    done = PackagesDone(engine.site, {"pip": ""})
+    bare, done = (), PackagesDone(engine.site, {"pip": ""})
+    if stack.links:  # pip is among what it links to
+        bare, done = ("--without-pip",), FileDone(engine.python.with_name(f"python{version}"))
     ours = version == engine.machine.python
     maker = sys.executable if ours else makers.get(f"python{version}")
-    if maker: return make_step("environment", (maker, "-m", "venv", "--clear", folder), done)
+    made = ("-m", "venv", "--clear", *bare, folder)
+    if maker: return make_step("environment", (maker, *made), done)
     conda = next(path for name, path in makers.items() if not name.startswith("python"))
     create = ("create", "--yes", "--quiet", "--prefix", folder, f"python={version}", "pip")
     anew = (sys.executable, str(program("anew")), folder, conda, *create)
@@ -37,7 +42,7 @@ def environment_step(engine: Engine) -> Step:
 def torch_step(engine: Engine, supply: Supply) -> Step:
     "torch and torchvision, which have to match; on the `cpu` stack PyPI's are the locked files."
     machine, stack, index = engine.machine, engine.stack, supply.index
-    rows = {} if stack.needs_npu or index else torch_rows(machine.architecture)
+    rows = {} if stack.needs_npu or index else torch_rows(stack, machine.architecture)
     cpu_build = index and (machine.architecture == "x86_64" or not stack.needs_npu)
     pins = locked_versions(rows) or {
         package: stack.version(package) + "+cpu" * bool(cpu_build) for package in TORCH}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from .base.events import Problem, problem
 from .base.settings import shown
-from .engine.cpu import packages_step, plugin_step
+from .engine.cpu import device_step, linked_steps, packages_step, plugin_step
 from .engine.image import image_steps
 from .engine.plan import CommandDone, FileDone, PackagesDone, Step, make_step
 from .engine.target import TORCH, Engine, Supply, refuse
@@ -159,9 +159,14 @@ def installation(engine: Engine, supply: Supply, deepep: bool = False) -> list[S
         raise problem("no-use-for-deepep", stack=stack.name)
     if stack.image and supply.wheels: raise problem("no-use-for-wheels", stack=stack.name)
     if stack.image: return [*image_steps(engine), chip_step(engine, supply)]
-    first, torch = environment_step(engine), torch_step(engine, supply)
+    first = environment_step(engine)
+    last = [device_step(engine)] if stack.emulated else []
+    if stack.links:
+        *others, linking = linked_steps(engine, installation(engine.origin, supply))
+        return [*others, first, linking, plugin_step(engine), *last]
+    torch = torch_step(engine, supply)
     if not stack.needs_npu:
-        return [first, torch, packages_step(engine, supply), plugin_step(engine)]
+        return [first, torch, packages_step(engine, supply), plugin_step(engine), *last]
     return [first, constraints_step(engine), torch, torch_npu_step(engine, supply),
             chip_step(engine, supply), *npu_steps(engine, supply, deepep)]
 

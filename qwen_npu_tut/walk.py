@@ -20,10 +20,10 @@ from .download import download
 from .engine.advisories import also_known, holes, objections
 from .engine.cpu import plugin_step
 from .engine.plan import FileDone, Step, make_step, open_steps, run_plan
-from .engine.stacks import Stack, fitting_stack, preset_of, stacks
+from .engine.stacks import Stack, fitting_stack, preset_of, rehearsed, stacks
 from .engine.target import Engine, serving_base, supply
 from .host.machine import Machine, read_machine
-from .host.system import Host
+from .host.system import Host, RecordedHost
 from .kernels import installation
 from .model.folder import model_folder, verify
 from .serve import find, running
@@ -39,19 +39,32 @@ class Choice:
     settings: Settings
     machine: Machine
     stack: Stack
+    recorded: bool = False       # whether `machine` is another one, as text
+    here: Machine | None = None  # this machine, where an emulated stack stands for a recorded one
 
     @property
     def engine(self) -> Engine:
         "The stack's engine on this machine, made or still to be made."
-        return Engine(self.machine, self.stack)
+        return Engine(self.here or self.machine, self.stack)
+
+    def refuse_recorded(self) -> None:
+        "`Problem` where something would be installed or started for a recorded machine."
+        if self.recorded and not self.stack.emulated:
+            raise problem("recorded-not-installed", stack=self.stack.name)
 
 def choose(host: Host | None = None, /, **given) -> Choice:
-    "Read the machine, this one or a recorded one, and the settings; None counts as not given."
-    machine, named = read_machine(host or Host()), read_settings(**given)
+    """Read the machine, this one or a recorded one, and the settings; None counts as not given.
+
+    For a recorded server an emulated stack starts as the stack that fits the server does."""
+    host = host or Host()
+    machine, named = read_machine(host), read_settings(**given)
     stack = stacks()[named.stack] if named.stack else fitting_stack(machine)
-    preset = preset_of(named.preset, stack)
+    preset, recorded, here = preset_of(named.preset, stack), isinstance(host, RecordedHost), None
+    if recorded and stack.emulated:
+        here, fitting = read_machine(Host()), fitting_stack(machine)
+        if fitting.needs_npu: stack = rehearsed(fitting, stack, machine.series)
     usual = {"model": preset.model if preset else stack.model}
-    return Choice(read_settings(defaults=usual, **given), machine, stack)
+    return Choice(read_settings(defaults=usual, **given), machine, stack, recorded, here)
 
 # %% ../nbs/walk.ipynb #9b02959f
 def _troubles(choice: Choice, *names: str) -> list[Finding]:
@@ -70,6 +83,7 @@ def busy_devices(choice: Choice) -> list[Finding]:
 # %% ../nbs/walk.ipynb #b1a00004
 def planned(choice: Choice, wheels: Path | None = None, deepep=False, ask=True) -> list[Step]:
     "Every step to the engine. `ask=False` is a look: no index is asked, CANN may be missing."
+    if ask: choice.refuse_recorded()
     return installation(choice.engine, supply(choice.engine, wheels, ask), deepep)
 
 # %% ../nbs/walk.ipynb #b1a00015
@@ -87,19 +101,23 @@ class Sizes:
     download: int
     disk: int
     beside: tuple[str, ...] = ()  # a sentence for each thing that is not in the numbers
+    seconds: int = 0              # measured on another machine; 0 where nobody measured them
 
 def sizes(choice: Choice, left: Sequence[Step]) -> Sizes:
     "An upper bound for the open steps and the models: what is half done counts whole."
-    stack, architecture, beside = choice.stack, choice.machine.architecture, []
+    stack, architecture, beside = choice.stack, choice.engine.machine.architecture, []
     heavy = any(step.fetches for step in left)
-    fetched = stack.download_bytes.get(architecture, 0) if heavy else 0
-    disk = stack.disk_bytes.get(architecture, 0) if heavy else 0
+    brought = [stacks()[stack.links or stack.name]] if heavy else []
+    if stack.links and left: brought.append(stack)
+    fetched = sum(each.download_bytes.get(architecture, 0) for each in brought)
+    disk = sum(each.disk_bytes.get(architecture, 0) for each in brought)
+    seconds = sum(each.install_seconds for each in brought)
     if heavy and stack.image: beside.append(phrase("image-beside"))
     elif heavy and not fetched: beside.append(phrase("engine-beside"))
     missing = [each for each in models(choice).items() if not model_folder(each[0]).is_dir()]
     beside += [phrase("model-beside", model=model) for model, size in missing if not size]
     fetched += sum(size for model, size in missing if model != TEACHING_MODEL)
-    return Sizes(fetched, disk + sum(size for _, size in missing), tuple(beside))
+    return Sizes(fetched, disk + sum(size for _, size in missing), tuple(beside), seconds)
 
 # %% ../nbs/walk.ipynb #b1a00016
 def to_come(choice: Choice) -> Sizes:
@@ -114,7 +132,7 @@ def _probed(choice: Choice, host: Host, live: bool) -> str:
     command, environment, stack, engine = (), None, choice.stack, choice.engine
     if live:
         if not engine.python.is_file(): raise problem("deep-without-engine", stack=stack.name)
-        command = engine.program("probe", "npu" if stack.needs_npu else "cpu")
+        command = engine.program("probe", "npu" if stack.on_npu else "cpu")
         environment = {**serving_base(stack), **stack.environment}
     return host.run(command, 120, "torch_npu", environment).out or phrase("probe-late", seconds=120)
 
@@ -139,6 +157,7 @@ def report_on(choice: Choice, deep=False, live=True, host: Host | None = None) -
 def refuse_early(choice: Choice) -> None:
     "`Problem` for what may not be served, a folder that is no whole model, a port that is taken."
     settings = choice.settings
+    choice.refuse_recorded()
     launch(settings, choice.engine, {})
     if Path(settings.model).expanduser().is_dir(): verify(settings.model, "quick").or_problem()
     if find(settings.server) is None: free_port(settings.host, settings.port)
@@ -175,6 +194,7 @@ def fetch(choice: Choice, tell: Listener = unheard, to: Path | None = None, hub:
     """The model's folder, proved whole; the preset's draft model comes too, from the hub.
 
     With `keep_served` an older teaching model stays while one of our servers serves it."""
+    choice.refuse_recorded()
     model, *drafts = models(choice)
     ours = model == TEACHING_MODEL and not (hub or source or revision)
     hub = hub or choice.settings.hub
@@ -188,11 +208,12 @@ def serving(choice: Choice, base: Mapping[str, str] | None = None, refuse=True) 
     """What starts the server, from `base`, which is the stack's own environment if None.
 
     Without `refuse` it is a look: CANN may be missing, and nothing is refused."""
+    if refuse: choice.refuse_recorded()
     stack = choice.stack if refuse else served_stack(choice.stack)
     try: base = serving_base(stack) if base is None else base
     except Problem:
         if refuse: raise
-    return launch(choice.settings, Engine(choice.machine, stack), base, refuse=refuse)
+    return launch(choice.settings, replace(choice.engine, stack=stack), base, refuse=refuse)
 
 # %% ../nbs/walk.ipynb #248f5bbe
 def before_serving(choice: Choice, base: Mapping[str, str]) -> list[str]:

@@ -226,11 +226,12 @@ def fitting_stack(machine: Machine) -> Stack:
     return min(newest_first, key=lambda each: (sum(changes(machine, each).values()), each.image))
 
 # %% ../../nbs/engine/stacks.ipynb #5eed0002
-def rehearsed(stack: Stack, emulated: Stack) -> Stack:
-    "An emulated stack that starts as an NPU stack does; its own variables win."
+def rehearsed(stack: Stack, emulated: Stack, series: str = "") -> Stack:
+    "An emulated stack that starts as an NPU stack does; its own variables win, its chip is named."
     taken = ("launch", "reasoning_parser", "tool_call_parser", "lacks")
+    chip = {"NPU_EMULATED_CHIP": series} if series else {}
     return replace(
         emulated, **{name: getattr(stack, name) for name in taken}, rehearses=stack.name,
-        environment={**stack.environment, **emulated.environment},
+        environment={**stack.environment, **emulated.environment} | chip,
         together={**stack.together, **emulated.together})
 

@@ -18,7 +18,7 @@ from ..base.events import problem
 from ..base.files import program
 from ..base.settings import home, shown
 from .plan import PackagesDone
-from .stacks import Stack, mirrors, python_for
+from .stacks import Stack, mirrors, python_for, stacks
 from ..host.machine import Machine
 from ..host.system import run_bounded
 
@@ -39,6 +39,12 @@ class Engine:
     folder = property(lambda self: stack_folder(self.name))
     python = property(lambda self: self.folder / "env" / "bin" / "python")
     constraints = property(lambda self: self.folder / "constraints.txt")  # for every pip
+
+    @property
+    def origin(self) -> "Engine":
+        "The engine whose installed files it links to; itself where it has files of its own."
+        links = self.stack.links
+        return Engine(self.machine, stacks()[links]) if links else self
 
     @property
     def site(self) -> Path:
@@ -69,6 +75,8 @@ def refuse(engine: Engine) -> None:
         raise problem(row, stack=stack.name, why=stack.refused)
     if stack.needs_npu and machine.series not in stack.series:
         raise problem("no-card-of-the-stack", stack=stack.name, series=" and ".join(stack.series))
+    if stack.emulated and any(re.search(r"/davinci\d", node) for node in machine.nodes):
+        raise problem("emulated-beside-a-card", stack=stack.name)
 
 # %% ../../nbs/engine/target.ipynb #7a26e70d
 TORCH = ("torch", "torchvision")  # they have to match, and come from one index
@@ -159,9 +167,11 @@ class Supply:
     environment: Mapping[str, str] # what NPU steps start from, with CANN's variables
     kernels: bool = False          # whether that folder has the kernels' wheel
 
+def _there(engine: Engine, versions: Mapping[str, str]) -> bool:
+    return not all(PackagesDone(each.site, versions).gap() for each in (engine, engine.origin))
+
 def _torch_there(engine: Engine, local: str = "") -> bool:
-    versions = {package: engine.stack.version(package) + local for package in TORCH}
-    return not PackagesDone(engine.site, versions).gap()
+    return _there(engine, {each: engine.stack.version(each) + local for each in TORCH})
 
 def _steps_start_from(stack: Stack, ask: bool) -> dict[str, str]:
     there = any((Path(root) / "set_env.sh").is_file() for root in stack.cann_roots)
@@ -169,8 +179,7 @@ def _steps_start_from(stack: Stack, ask: bool) -> dict[str, str]:
 
 def _all_there(engine: Engine) -> bool:
     pins = engine.stack.pins.items()
-    versions = {package: pin.version for package, pin in pins if pin.kind == "pip"}
-    return not PackagesDone(engine.site, versions).gap()
+    return _there(engine, {name: pin.version for name, pin in pins if pin.kind == "pip"})
 
 # %% ../../nbs/engine/target.ipynb #7a26e721
 def supply(

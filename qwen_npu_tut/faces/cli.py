@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 from ..base.events import Problem, phrase, problem, sized, table, unheard
-from ..base.files import write_new
+from ..base.files import disk_taken, write_new
 from ..base.settings import gathered, home, read_settings, shown
 
 # %% ../../nbs/faces/cli.ipynb #5ff2b78a
@@ -40,6 +40,11 @@ def _show(as_json: bool, document: object, text: str, holds: bool = True) -> Non
     "One document for programs, or a text for people; exit code 1 where it does not hold."
     print_json(document) if as_json else typer.echo(text)
     if not holds: raise typer.Exit(1)
+
+def _host(record: Path | None):
+    "A recorded machine to ask; None for this one."
+    from qwen_npu_tut.host.record import read_record
+    return read_record(record) if record else None
 
 def _screen(silent: bool = False):
     "A screen, and the listener that shows on it what happens."
@@ -97,7 +102,7 @@ def _engine(screen, tell, choice, yes: bool) -> None:
     "Stages 1 to 3: a machine that is fit, a plan of known size, an engine that is whole."
     from qwen_npu_tut import check as checking, walk
     from qwen_npu_tut.engine.plan import open_steps, run_plan
-    machine, stack = choice.machine, choice.stack
+    machine, stack = choice.engine.machine, choice.stack
     with screen.stage(1, 6, "check") as told:
         checking.check(machine, stack).refuse()
         walk.refuse_early(choice)
@@ -109,7 +114,7 @@ def _engine(screen, tell, choice, yes: bool) -> None:
         checking.check(machine, stack, needed.disk).refuse()
         told.append(_work_line(len(left), len(steps), needed))
         for sentence in needed.beside: screen.say(f"{'':15} {sentence}")
-    if stack.needs_npu and (left or needed.disk or needed.beside): _ask(steps, needed, yes)
+    if stack.on_npu and (left or needed.disk or needed.beside): _ask(stack, left, needed, yes)
     with screen.stage(3, 6, "install") as told:
         run_plan(steps, os.environ, tell, stack.needs_npu)
         told.append(phrase("engine-whole", steps=len(steps)))
@@ -121,15 +126,19 @@ def _machine_line(machine) -> str:
 
 def _work_line(left: int, steps: int, needed) -> str:
     if not left and not needed.disk: return phrase("all-done", steps=steps)
-    fetched, disk = sized(needed.download), sized(needed.disk)
-    return phrase("to-do", left=left, steps=steps, fetched=fetched, disk=disk)
+    told, fetched, disk = _seconds_line(needed), sized(needed.download), sized(needed.disk)
+    return phrase("to-do", left=left, steps=steps, fetched=fetched, disk=disk) + told
 
-def _ask(steps, needed, yes: bool) -> None:
-    typer.echo(phrase("not-run"))
-    for step in steps: typer.echo(f"  {step.name:22} {step.reason}")
+def _seconds_line(needed) -> str:
+    return phrase("seconds", seconds=needed.seconds) if needed.seconds else ""
+
+def _ask(stack, left, needed, yes: bool) -> None:
+    typer.echo(phrase("emulated" if stack.emulated else "not-run", stack=stack))
+    for step in left: typer.echo(f"  {step.name:22} {step.reason}")
     known = needed.download or needed.disk
     row = "carry-out" if not known else "fetch-and-more" if needed.beside else "fetch"
     question = phrase(row, fetched=sized(needed.download), disk=sized(needed.disk))
+    question += _seconds_line(needed)
     if not yes: typer.confirm(question, abort=True)
 
 # %% ../../nbs/faces/cli.ipynb #c1a00004
@@ -137,11 +146,12 @@ HELLO = [{"role": "user", "content": "你好！"}]
 
 @app.command()
 def up(stack: StackOption = None, model: ModelOption = None, port: PortOption = None,
-       yes: YesOption = False):
+       machine: RecordOption = None, yes: YesOption = False):
     """check, plan, install, download, serve, and one reply. Safe to repeat; an interrupted one
     goes on."""
     from qwen_npu_tut import call, serve, walk
-    (screen, tell), choice = _screen(), walk.choose(stack=stack, model=model, port=port)
+    given = dict(stack=stack, model=model, port=port)
+    (screen, tell), choice = _screen(), walk.choose(_host(machine), **given)
     screen.say(phrase("up", choice=choice, home=shown(home())))
     _engine(screen, tell, choice, yes)
     with screen.stage(4, 6, "download") as told:
@@ -171,13 +181,13 @@ def down(json_: JsonOption = False):
 # %% ../../nbs/faces/cli.ipynb #dc112b65
 @app.command()
 def plan(stack: StackOption = None, format: FormatOption = "table", wheels: WheelsOption = None,
-         deepep: DeepEPOption = False):
+         deepep: DeepEPOption = False, machine: RecordOption = None):
     "The steps for this machine; touches nothing."
     from qwen_npu_tut import walk
     from qwen_npu_tut.engine import advisories, plan as plans
-    choice = walk.choose(stack=stack)
+    choice = walk.choose(_host(machine), stack=stack)
     lacking, known = walk.host_lacks(choice), advisories.holes(choice.stack)
-    steps = walk.planned(choice, wheels, deepep, ask=format == "sh")
+    steps = walk.planned(choice, wheels, deepep, ask=format == "sh" and not machine)
     title = phrase("script-title", stack=choice.stack)
     if format == "sh": return print(plans.script_text(steps, title, known), end="")
     if format == "json":
@@ -189,20 +199,25 @@ def plan(stack: StackOption = None, format: FormatOption = "table", wheels: Whee
     for each in lacking: row("by you", each.id, f"{each.what} {each.fix}")
     for step in steps: row("to do" if step.done.gap() else "done", step.name, step.reason)
     for each in known: row("known", each.id, f"{each.what} {each.fix}")
+    left = plans.open_steps(steps)
+    typer.echo(_work_line(len(left), len(steps), walk.sizes(choice, left)))
     if rest := advisories.also_known(choice.stack, known): typer.echo(rest)
 
 # %% ../../nbs/faces/cli.ipynb #8b04a7e7
 @app.command()
 def install(stack: StackOption = None, wheels: WheelsOption = None, deepep: DeepEPOption = False,
-            as_written: AsWrittenOption = False):
+            as_written: AsWrittenOption = False, machine: RecordOption = None):
     "Carry out the plan: what is done is skipped, an interrupted run goes on."
     from qwen_npu_tut import check as checking, kernels, walk
     from qwen_npu_tut.engine.plan import open_steps, run_plan
-    (screen, tell), choice = _screen(), walk.choose(stack=stack)
+    (screen, tell), choice = _screen(), walk.choose(_host(machine), stack=stack)
+    choice.refuse_recorded()
     if as_written: steps, rest = kernels.as_written(choice.engine)
     else: steps, rest = walk.planned(choice, wheels, deepep), None
-    needed = walk.sizes(choice, open_steps(steps))
-    checking.check(choice.machine, choice.stack, needed.disk).refuse()
+    left = open_steps(steps)
+    needed = walk.sizes(choice, left)
+    checking.check(choice.engine.machine, choice.stack, needed.disk).refuse()
+    screen.say(_work_line(len(left), len(steps), needed))
     with screen.stage(1, 1, "install") as told:
         run_plan(steps, os.environ, tell, choice.stack.needs_npu)
         told.append(phrase("installed", steps=len(steps), folder=shown(choice.engine.folder)))
@@ -219,8 +234,10 @@ def remove(stack: StackOption = None, yes: YesOption = False):
     if not folder.is_dir(): raise problem("nothing-to-remove", folder=shown(folder))
     users = [each for each in running() if Path(each.line[0]).is_relative_to(folder)]
     if users: raise problem("engine-in-use", server=users[0], folder=shown(folder))
-    taken = sized(sum(each.lstat().st_blocks * 512 for each in folder.rglob("*")))
-    if not yes: typer.confirm(phrase("delete", folder=shown(folder), taken=taken), abort=True)
+    taken, shared = disk_taken(folder)
+    row, taken = "delete-shared" if shared else "delete", sized(taken)
+    question = phrase(row, folder=shown(folder), taken=taken, shared=sized(shared))
+    if not yes: typer.confirm(question, abort=True)
     shutil.rmtree(folder)
     typer.echo(phrase("freed", taken=taken))
     if engine.stack.image: typer.echo(phrase("image-stays", images=" or ".join(images)))
@@ -258,13 +275,13 @@ def verify(folder: Path, quick: QuickOption = False, mend: RepairOption = False,
 def serve(stack: StackOption = None, model: ModelOption = None, port: PortOption = None,
           host: HostOption = None, tp: DevicesOption = None, preset: PresetOption = None,
           foreground: ForegroundOption = False, print_: PrintOption = False,
-          json_: JsonOption = False):
+          machine: RecordOption = None, json_: JsonOption = False):
     """Start the service, or find it running. The engine and the model have to be there:
     `qwen-npu up` brings them."""
     from qwen_npu_tut import serve as serving, walk
     from qwen_npu_tut.server import handover
     given = dict(stack=stack, model=model, port=port, host=host, tensor_parallel=tp, preset=preset)
-    (screen, tell), choice = _screen(silent=json_), walk.choose(**given)
+    (screen, tell), choice = _screen(silent=json_), walk.choose(_host(machine), **given)
     if print_:
         made = walk.serving(choice, refuse=False)
         found = handover.described(made, gathered(**given), choice.stack)
@@ -362,8 +379,8 @@ def check(deep: DeepOption = False, machine: RecordOption = None, stack: StackOp
     from qwen_npu_tut import walk
     from qwen_npu_tut.host import record, system
     host = record.read_record(machine) if machine else system.Host()
-    if machine: deep = bool(host.commands.get("torch_npu"))
     choice = walk.choose(host, stack=stack)
+    if machine: deep = bool(host.commands.get("torch_npu")) and not choice.stack.emulated
     report = walk.report_on(choice, deep, machine is None, host)
     levels = Counter(each.level for each in report.findings)
     rows = [_finding(each.level, each.id, each.what, fix=each.fix,
@@ -392,7 +409,7 @@ def diagnose(file: LogArgument, stack: LogStackOption = None, json_: JsonOption 
     "Name the causes in a log, the root first. Exit code 1 where none is known."
     from qwen_npu_tut.base.diagnose import EDGE, diagnose as diagnosed, open_log
     from qwen_npu_tut.engine.stacks import stacks
-    npu = stacks()[stack].needs_npu if stack else None
+    npu = stacks()[stack].on_npu if stack else None
     log, size = open_log(file)
     with log: causes = diagnosed(log, size, npu)
     if size > 2 * EDGE: typer.echo(phrase("searched-in-part", edge=EDGE // 1_000_000), err=True)
