@@ -5,6 +5,10 @@
 
 Ragged ones are sent together, eight at once; the others one after another, because a prefix has to
 be in the cache before somebody hits it.
+
+All are of what the model has learnt. Elsewhere its two likeliest tokens are often as likely as each
+other, in 16 bits to the last digit, and the CPU engine itself takes now one and now the other.
+`clearness` measures that: the smallest lead, in every reply here, is above 1 in logarithms.
 """
 
 import json
@@ -22,94 +26,93 @@ from qwen_npu_tut.serve import Server
 from qwen_npu_tut.walk import Choice, choose, fetch, serving
 
 RECORDED = Path(__file__).parents[1] / "emulated" / "replies.json"
-TIME = {
+WEATHER = {
     "type": "function",
     "function": {
-        "name": "get_time",
-        "description": "The present time",
+        "name": "get_weather",
+        "description": "The weather in a city",
         "strict": True,
         "parameters": {
             "type": "object",
-            "properties": {"zone": {"type": "string", "enum": ["UTC", "Asia/Shanghai"]}},
-            "required": ["zone"],
-            "additionalProperties": False,
+            "properties": {"city": {"type": "string", "maxLength": 20}},
+            "required": ["city"],
         },
     },
 }
-CALLED = [
-    {"role": "user", "content": "现在几点？"},
+BEIJING = "北京的天气怎么样？"
+RESULT = '{"city": "Beijing", "weather": "rain"}'
+CALL = {"name": "get_weather", "arguments": '{"city": "Beijing"}'}
+ANSWERED = [
+    {"role": "user", "content": "How is the weather in Beijing?"},
     {
         "role": "assistant",
         "content": "",
-        "tool_calls": [
-            {
-                "id": "call_1",
-                "type": "function",
-                "function": {"name": "get_time", "arguments": '{"zone": "UTC"}'},
-            }
-        ],
+        "tool_calls": [{"id": "call_1", "type": "function", "function": CALL}],
     },
-    {"role": "tool", "tool_call_id": "call_1", "content": "12:00"},
+    {"role": "tool", "tool_call_id": "call_1", "content": RESULT},
 ]
-LONG = "北京在哪里？" * 120  # some 370 tokens: two whole pages of 128, and a part of a third
+SGLANG = (
+    "SGLang is the inference server of this guide. It loads the model, batches the requests of"
+    " many clients, and answers on an OpenAI-compatible interface."
+)
+TURNS = [("Hello!", "Hello! Ask me how to start, how to stop, or what an NPU is.")]
+TURNS += [("What is SGLang?", SGLANG)]
+LONG = [  # some 250 tokens: a whole page of 128, and a part of a second
+    {"role": role, "content": text}
+    for turn in TURNS * 3
+    for role, text in zip(("user", "assistant"), turn)
+]
 
 
-def said(text: str, think: bool = False, **more) -> dict:
-    "A request of one message."
-    return {"messages": [{"role": "user", "content": text}], "think": think, **more}
+def said(text: str, think: bool = False, before: list = (), **more) -> dict:
+    "A request: what was said before, and one message."
+    return {"messages": [*before, {"role": "user", "content": text}], "think": think, **more}
 
 
-def kept_to(name: str, **schema) -> dict:
-    "A request whose reply keeps to a schema of one field."
-    whole = {"type": "object", "required": ["it"], "additionalProperties": False}
-    whole["properties"] = {"it": schema}
-    form = {"name": name, "strict": True, "schema": whole}
-    return said("你好！", response_format={"type": "json_schema", "json_schema": form})
+def kept_to(**kinds: str) -> dict:
+    "A schema of these fields, in this order."
+    form = {"type": "object", "required": list(kinds), "additionalProperties": False}
+    form["properties"] = {name: {"type": kind} for name, kind in kinds.items()}
+    schema = {"name": "form", "strict": True, "schema": form}
+    return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
 
+ME = kept_to(name="string", is_qwen3_8b="boolean", knows="string")
+PLACE = kept_to(host="string", port="integer")
+TOOL = {"tools": [WEATHER]}
 RAGGED = {
     "greeting": said("你好！"),
     "what is an NPU": said("什么是 NPU？"),
     "how to stop": said("怎么停止？"),
-    "how to start, English": said("How do I start it?"),
-    "one letter": said("a"),
-    "long and repeated": said("Hello! " * 40 + "who are you?"),
-    "a poem, cut off": said("请写一首很长的诗 " * 20, max_tokens=48),
-    "seven pages": said("Explain the KV cache. " * 150, max_tokens=48),
+    "how to start": said("How do I start it?"),
+    "two letters": said("Hi"),
+    "96 tokens": said("Hello! " * 40 + "Who are you?"),
+    "96 tokens, Chinese": said("你好！" * 40 + "什么是 NPU？"),
+    "two pages": said("请写一首很长的诗 " * 20),
+    "four pages": said("请写一首很长的诗 " * 60),
     "thinking, greeting": said("你好！", True),
     "thinking, English": said("What is tensor parallel?", True),
     "thinking, unknown": said("What is 17 times 23?", True),
     "thinking, cut off": said("Why must I source set_env.sh?", True, max_tokens=9),
-    "thinking, long": said("什么是 CANN？" * 60, True, max_tokens=64),
     "one token": said("Hello!", max_tokens=1),
-    "to the last token": said("怎么启动？", max_tokens=64, extra_body={"ignore_eos": True}),
+    "cut off": said("How do I start it?", max_tokens=20),
     "a stop string": said("你好！", stop=["教学"]),
 }
 IN_TURN = {
-    "prefix, first": said(LONG + "你好！", max_tokens=24),
-    "prefix, again": said(LONG + "你好！", max_tokens=24),
-    "prefix, another end": said(LONG + "Who are you?", max_tokens=24),
-    "a conversation": {
-        "messages": [
-            {"role": "system", "content": "Answer briefly."},
-            {"role": "user", "content": "Hello!"},
-            {"role": "assistant", "content": "Hello! What do you want to know?"},
-            {"role": "user", "content": "What is SGLang?"},
-        ],
-        "think": False,
-    },
-    "penalties": said("你好！", max_tokens=24, frequency_penalty=0.5, presence_penalty=0.2),
-    "tool, may be called": said("现在几点？", tools=[TIME]),
-    "tool, must be called": said("现在几点？", tools=[TIME], tool_choice="required"),
-    "tool, may not be called": said("现在几点？", tools=[TIME], tool_choice="none"),
-    "tool, answered": {"messages": CALLED, "think": False, "tools": [TIME]},
-    "tool, after thinking": said("What time is it in UTC?", True, tools=[TIME]),
-    "schema, a number": kept_to("number", type="integer", minimum=1, maximum=9),
-    "schema, one of three": kept_to("choice", enum=["CANN", "NPU", "SGLang"]),
-    "schema, a short text": kept_to("text", type="string", maxLength=8),
-    "schema, any JSON": said(
-        "Answer as JSON.", max_tokens=40, response_format={"type": "json_object"}
-    ),
+    "prefix, first": said("What is an NPU?", before=LONG),
+    "prefix, again": said("What is an NPU?", before=LONG),
+    "prefix, another end": said("Who are you?", before=LONG),
+    "a conversation": said("What is SGLang?", before=LONG[:2]),
+    "penalties": said("What is SGLang?", frequency_penalty=0.5, presence_penalty=0.2),
+    "tool, may be called": said(BEIJING, **TOOL),
+    "tool, thought about": said(BEIJING, True, **TOOL),
+    "tool, must be called": said(BEIJING, **TOOL, tool_choice="required"),
+    "tool, may not be called": said("What is an NPU?", **TOOL, tool_choice="none"),
+    "tool, answered": {"messages": ANSWERED, "think": False, **TOOL},
+    "schema, English": said("Who are you? Answer as JSON.", **ME),
+    "schema, Chinese": said("介绍一下你自己，用 JSON 格式。", **ME),
+    "schema, a number": said("Give me host and port as JSON.", **PLACE),
+    "schema, any JSON": said("Answer as JSON.", response_format={"type": "json_object"}),
 }
 REQUESTS = RAGGED | IN_TURN
 # What SGLang sends through a grammar. A mapped device's tensors say "cpu", so SGLang takes another
@@ -117,11 +120,23 @@ REQUESTS = RAGGED | IN_TURN
 CONSTRAINED = [name for name in REQUESTS if name.startswith("schema") or "must be" in name]
 
 
+def ask(on: Endpoint, name: str, **more):
+    "One of them, asked: OpenAI's object."
+    request = {"max_tokens": 200, "temperature": 0, **REQUESTS[name], **more}
+    body = chat_body(on.model, request.pop("messages"), request.pop("think"), **request)
+    return on.openai.chat.completions.create(**body)
+
+
+def clearness(on: Endpoint, name: str) -> float:
+    "By how much the likeliest token led, where it led least; a logarithm."
+    rows = ask(on, name, logprobs=True, top_logprobs=2).choices[0].logprobs.content
+    pairs = [[each.logprob for each in row.top_logprobs] for row in rows]
+    return min(first - second for first, second in pairs)
+
+
 def answer(on: Endpoint, name: str) -> dict:
     "One reply: what is thought and said, without white space around it, and how it ended."
-    request = {"max_tokens": 200, **REQUESTS[name]}
-    body = chat_body(on.model, request.pop("messages"), request.pop("think"), **request)
-    reply = on.openai.chat.completions.create(**body, temperature=0)
+    reply = ask(on, name)
     (choice,) = reply.choices
     message, usage = choice.message, reply.usage
     calls = [(call.function.name, call.function.arguments) for call in message.tool_calls or []]
