@@ -171,6 +171,7 @@ def _of_ours(folder: Path) -> FileDone: return FileDone(folder / "MADE_OF", made
 
 def teaching_steps(choice: Choice) -> list[Step]:
     "Bring the engine's copy of the module up to date; lay the model out, MADE_OF last."
+    choice.refuse_recorded()
     engine, folder = choice.engine, home() / "hub" / Path(TEACHING_MODEL).name
     if not engine.python.is_file(): raise problem("no-engine-to-lay-out", stack=engine.name)
     line = (str(engine.python), "-m", "qwen_npu_tut.rehearsal.tutor", "build", str(folder))
@@ -194,7 +195,6 @@ def fetch(choice: Choice, tell: Listener = unheard, to: Path | None = None, hub:
     """The model's folder, proved whole; the preset's draft model comes too, from the hub.
 
     With `keep_served` an older teaching model stays while one of our servers serves it."""
-    choice.refuse_recorded()
     model, *drafts = models(choice)
     ours = model == TEACHING_MODEL and not (hub or source or revision)
     hub = hub or choice.settings.hub

@@ -130,15 +130,15 @@ def _work_line(left: int, steps: int, needed) -> str:
     return phrase("to-do", left=left, steps=steps, fetched=fetched, disk=disk) + told
 
 def _seconds_line(needed) -> str:
-    return phrase("seconds", seconds=needed.seconds) if needed.seconds else ""
+    return phrase("some-seconds", seconds=needed.seconds) if needed.seconds else ""
 
 def _ask(stack, left, needed, yes: bool) -> None:
-    typer.echo(phrase("emulated" if stack.emulated else "not-run", stack=stack))
+    typer.echo(phrase("emulated" if stack.emulated else "not-run"))
     for step in left: typer.echo(f"  {step.name:22} {step.reason}")
     known = needed.download or needed.disk
     row = "carry-out" if not known else "fetch-and-more" if needed.beside else "fetch"
-    question = phrase(row, fetched=sized(needed.download), disk=sized(needed.disk))
-    question += _seconds_line(needed)
+    told, fetched, disk = _seconds_line(needed), sized(needed.download), sized(needed.disk)
+    question = phrase(row, fetched=fetched, disk=disk, told=told)
     if not yes: typer.confirm(question, abort=True)
 
 # %% ../../nbs/faces/cli.ipynb #c1a00004
@@ -235,8 +235,8 @@ def remove(stack: StackOption = None, yes: YesOption = False):
     users = [each for each in running() if Path(each.line[0]).is_relative_to(folder)]
     if users: raise problem("engine-in-use", server=users[0], folder=shown(folder))
     taken, shared = disk_taken(folder)
-    row, taken = "delete-shared" if shared else "delete", sized(taken)
-    question = phrase(row, folder=shown(folder), taken=taken, shared=sized(shared))
+    if shared: typer.echo(phrase("shared-stays", shared=sized(shared)))
+    taken, question = sized(taken), phrase("delete", folder=shown(folder), taken=sized(taken))
     if not yes: typer.confirm(question, abort=True)
     shutil.rmtree(folder)
     typer.echo(phrase("freed", taken=taken))

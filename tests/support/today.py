@@ -27,7 +27,7 @@ from qwen_npu_tut.engine.advisories import advisories
 from qwen_npu_tut.server import handover
 from qwen_npu_tut.server.launch import Launch, hand_over_key, launch, with_key
 from qwen_npu_tut.host.machine import Machine, read_machine
-from qwen_npu_tut.engine.plan import CommandDone, FileDone, PackagesDone, Step, script_text
+from qwen_npu_tut.engine.plan import CommandDone, FileDone, PackagesDone, Spared, Step, script_text
 from qwen_npu_tut.host.record import read_record
 from qwen_npu_tut.base.events import Problem
 from qwen_npu_tut.base.settings import ALIASES, Settings, home
@@ -136,6 +136,8 @@ def _proof(done) -> dict:
         CommandDone: "command",
         kernels.TagDone: "tag",
     }
+    if isinstance(done, Spared):
+        return {"kind": "spared", "own": _proof(done.own), "instead": _proof(done.instead)}
     found = {each.name: getattr(done, each.name) for each in dataclasses.fields(done)}
     return {"kind": kinds[type(done)], **found}
 

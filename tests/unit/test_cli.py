@@ -179,7 +179,7 @@ def test_settings_file_with_a_typing_error(run, tmp_path):
 
 
 def test_control_c_is_130(monkeypatch, run):
-    def interrupted(**given):
+    def interrupted(*host, **given):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(walk, "choose", interrupted)

@@ -20,7 +20,8 @@ GUESSING = presets()["w8a8-eagle3"]
 def guessing(private_home, monkeypatch):
     "A choice with a preset that has a draft model."
     monkeypatch.delenv("QWEN_NPU_MODEL", raising=False)
-    return walk.choose(machines.A3.host(), stack="cann-9.0", preset=GUESSING.name)
+    choice = walk.choose(machines.A3.host(), stack="cann-9.0", preset=GUESSING.name)
+    return replace(choice, recorded=False)  # it stands for this machine
 
 
 def test_another_machine_is_chosen_for_as_this_one(monkeypatch):
@@ -61,7 +62,8 @@ def test_a_report_and_a_plan_count_alike(private_home):
 
 def test_a_plan_may_be_looked_at_without_cann_and_not_carried_out(private_home):
     choice = walk.choose(replace(machines.A2, canns=()).host(), stack="cann-9.0")
-    choice = replace(choice, stack=replace(choice.stack, cann_roots=("/nowhere",)))
+    stack = replace(choice.stack, cann_roots=("/nowhere",))
+    choice = replace(choice, stack=stack, recorded=False)  # it stands for this machine
     assert "cann" in [each.id for each in walk.host_lacks(choice)]
     assert "sglang" in [step.name for step in walk.planned(choice, ask=False)]
     with pytest.raises(Problem, match="CANN"):
