@@ -3,6 +3,8 @@
     python tools/locks.py [FILE ...]      all of qwen_npu_tut/locks where none is named
 
 A row is name==version; what stands behind it is asked for anew. Comments stay, rows are sorted.
+A lock is called STACK-ARCHITECTURE.txt, or STACK-ARCHITECTURE-cuda.txt for NVIDIA's libraries that
+its torch is linked to; STACK is what a stack of stacks.toml has as its `lock`.
 """
 
 import argparse
@@ -24,6 +26,7 @@ from qwen_npu_tut.base.events import Problem
 from qwen_npu_tut.engine.stacks import stacks
 
 ROW = re.compile(r"^([\w.-]+)==([\w.!+-]+)", re.MULTILINE)
+NAME = re.compile(r"(?P<prefix>\w+)-(?P<architecture>x86_64|aarch64)(-cuda)?\.txt")
 WHEEL = re.compile(r'([^/"]+\.whl)#sha256=([0-9a-f]{64})')  # PEP 503: a file and its hash
 
 
@@ -44,9 +47,10 @@ def hashes(
     name: str,  # a package
     version: str,  # exactly this one
     architecture: str,  # x86_64 or aarch64
+    pythons: tuple[str, ...],  # the versions of Python that need a wheel
     index: str,  # a simple index's address
 ) -> list[str]:  # sorted
-    "The SHA-256 of the wheels that fit; `Problem` where a Python of the stack cpu has none."
+    "The SHA-256 of the wheels that fit; `Problem` where one of the Pythons has none."
     try:
         page = f"{index}/{canonicalize_name(name)}/"
         with urllib.request.urlopen(page, timeout=60) as answer:
@@ -65,7 +69,7 @@ def hashes(
         if str(its_version) == version:
             found[digest] = its_tags
     fitting = set()
-    for python in stacks()["cpu"].python:
+    for python in pythons:
         wanted = tags(python, architecture)
         fit = {digest for digest, its in found.items() if not its.isdisjoint(wanted)}
         lacking = f"{name} {version} has no wheel for Python {python} on {architecture}."
@@ -78,12 +82,14 @@ def hashes(
 def renewed(
     text: str,  # a lock
     architecture: str,  # x86_64 or aarch64
+    pythons: tuple[str, ...],  # the versions of Python that need a wheel
     index: str,  # a simple index's address
 ) -> str:
     "The lock with the hashes that the index has today."
 
     def row(name: str, version: str) -> str:
-        lines = [f"--hash=sha256:{each}" for each in hashes(name, version, architecture, index)]
+        found = hashes(name, version, architecture, pythons, index)
+        lines = [f"--hash=sha256:{each}" for each in found]
         return " \\\n    ".join([f"{name}=={version}", *lines])
 
     comments = [line for line in text.splitlines() if line.startswith("#")]
@@ -92,19 +98,28 @@ def renewed(
     return "\n".join([*comments, *rows, ""])
 
 
+def pythons_of(
+    prefix: str,  # the first part of a lock's name
+) -> set[str]:
+    "The versions of Python that the stacks with such a lock may have; none: no stack has it."
+    return {each for one in stacks().values() if one.lock == prefix for each in one.python}
+
+
 def read(
-    file: Path,  # cpu-ARCHITECTURE.txt or cpu-ARCHITECTURE-cuda.txt
-) -> str:
-    "A lock's text. `Problem` for a file that is none."
+    file: Path,  # STACK-ARCHITECTURE.txt or STACK-ARCHITECTURE-cuda.txt
+) -> tuple[str, str, tuple[str, ...]]:  # its text, its architecture, the Pythons it is for
+    "`Problem` for a file that is none."
     known = ", ".join(path.name for path in sorted(LOCKS.glob("*.txt")))
-    if not re.match(r"cpu-(x86_64|aarch64)\b", file.name):
+    named = NAME.fullmatch(file.name)
+    pythons = tuple(sorted(pythons_of(named["prefix"]))) if named else ()
+    if not pythons:
         raise Problem(f"{file.name} is not a lock.", f"Known ones: {known}.", code=2)
     if not file.is_file():
         raise Problem(f"{file} is not there.", f"Known ones: {known}.", code=2)
     text = file.read_text(encoding="utf8")
     if not ROW.search(text):
         raise Problem(f"{file.name} has no row.", "Write its rows as name==version.", code=2)
-    return text
+    return text, named["architecture"], pythons
 
 
 def main() -> int:  # exit code
@@ -114,7 +129,7 @@ def main() -> int:  # exit code
     files = parser.parse_args().files or sorted(LOCKS.glob("*.txt"))
     index = (package_index() or "https://pypi.org/simple").rstrip("/")
     try:
-        texts = {file: renewed(read(file), file.stem.split("-")[1], index) for file in files}
+        texts = {file: renewed(*read(file), index) for file in files}
     except Problem as problem:
         print(problem, file=sys.stderr)
         return problem.code

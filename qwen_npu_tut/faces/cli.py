@@ -286,6 +286,7 @@ def serve(stack: StackOption = None, model: ModelOption = None, port: PortOption
         made = walk.serving(choice, refuse=False)
         found = handover.described(made, gathered(**given), choice.stack)
         return _show(json_, found, handover.as_text(found))
+    choice.refuse_recorded()
     base = walk.serving_base(choice.stack)
     for sentence in walk.before_serving(choice, base): screen.say(sentence)
     launch = walk.serving(choice, base)

@@ -25,6 +25,8 @@ from qwen_npu_tut.engine.stacks import stacks
 FILES = sorted(LOCKS.glob("*.txt"))
 TORCH = {name: stacks()["cpu"].version(name) for name in ("torch", "torchvision")}
 ZEROS = "0" * 64
+BOTH = ("3.11", "3.12")
+LOCKED = [stack for stack in stacks().values() if stack.lock]
 
 
 @pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
@@ -39,9 +41,25 @@ def test_every_row_has_hashes_and_pip_reads_them(file):
         assert row.split()[1:] == [f"--hash=sha256:{one}" for one in hashes]
 
 
-def test_the_architectures_have_the_same_packages():
-    here, there = (lock_rows(LOCKS / f"cpu-{each}.txt") for each in ("x86_64", "aarch64"))
-    assert locked_versions(here) == locked_versions(there)
+OTHER_ON_AARCH64 = {"cpu": {}, "guide": {"triton": ("3.2.0", "3.5.0")}}  # 3.2.0 has no wheel there
+
+
+@pytest.mark.parametrize("prefix", sorted({stack.lock for stack in LOCKED}))
+def test_the_architectures_have_the_same_packages(prefix):
+    here, there = (
+        locked_versions(lock_rows(LOCKS / f"{prefix}-{each}.txt")) for each in ("x86_64", "aarch64")
+    )
+    other = {name: (here[name], there[name]) for name in here if here[name] != there.get(name)}
+    assert list(here) == list(there) and other == OTHER_ON_AARCH64[prefix]
+
+
+def test_every_lock_is_a_stacks_and_has_that_stacks_versions():
+    assert {file.stem.split("-")[0] for file in FILES} == {stack.lock for stack in LOCKED}
+    for stack in LOCKED:
+        for architecture in stack.architectures:
+            rows = locked_versions(lock_rows(LOCKS / f"{stack.lock}-{architecture}.txt"))
+            pins = {name: pin.version for name, pin in stack.pins.items() if pin.kind == "pip"}
+            assert {name: rows.get(name) for name in pins} == pins, stack.name
 
 
 @pytest.mark.parametrize(
@@ -199,8 +217,11 @@ def test_the_tool_takes_each_wheel_that_fits_and_no_other(tmp_path):
     two = sha256(make_wheel(tmp_path, "two", "2.0+cpu"))
     text = f"# why\n# it is so\ntwo==2.0+cpu \\\n    --hash=sha256:{ZEROS}\none==1.0\n"
     with index(tmp_path, hashes=True) as address:
-        here, there = (locks.renewed(text, each, address) for each in ("x86_64", "aarch64"))
-        assert locks.renewed(here, "x86_64", address) == here
+        here, there = (locks.renewed(text, each, BOTH, address) for each in ("x86_64", "aarch64"))
+        assert locks.renewed(here, "x86_64", BOTH, address) == here
+        older = locks.renewed(text, "x86_64", ("3.11",), address)
+    # the second of FITTING is for 3.12 alone
+    assert set(here.split()) - set(older.split()) == {f"--hash=sha256:{fitting[1]}"}
     for lock, wheels in ((here, fitting + anywhere), (there, anywhere)):
         one = " \\\n".join(["one==1.0", *(f"    --hash=sha256:{each}" for each in sorted(wheels))])
         assert lock == f"# why\n# it is so\n{one}\ntwo==2.0+cpu \\\n    --hash=sha256:{two}\n"
