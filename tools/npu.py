@@ -4,10 +4,11 @@
                                        on an Ascend server (make npu)
     python tools/npu.py --fill FILE    the record's outputs into the NPU cells of nbs/, with
                                        machine and date beside them
-    python tools/npu.py --rehearse     the same stages with the stack cpu, on any machine; such
-                                       a record is marked and never filled in
+    python tools/npu.py --rehearse     the same stages on an emulated NPU, on any machine; with
+                                       --stack cpu on the processor alone
 
-A record holds the machine (as `qwen-npu report` writes it), versions, seconds, replies and outputs.
+A record holds the machine (as `qwen-npu report` writes it), versions, seconds, replies and outputs,
+and its grade: npu, emulated or cpu, as its stack says. Only a record of grade npu is filled in.
 Secrets are removed; read it before you send it.
 """
 
@@ -25,29 +26,45 @@ import nbformat
 from leaks import leaks
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-from run_notebooks import CELL_SECONDS, ROOT, directives, tidy
+from nbdev.config import get_config
+from run_notebooks import CELL_SECONDS, ON_NPU, ROOT, directives, is_skipped, tidy
 
 from qwen_npu_tut.base.events import Problem
 from qwen_npu_tut.base.files import write_atomic
+from qwen_npu_tut.engine.stacks import Stack, stacks
 from qwen_npu_tut.engine.target import Engine
-from qwen_npu_tut.host.machine import read_machine
+from qwen_npu_tut.host.machine import Machine, read_machine
 from qwen_npu_tut.host.record import own_names, read_record, scrub
 from qwen_npu_tut.host.system import RecordedHost
 from qwen_npu_tut.walk import choose
 
 BIN = Path(sys.executable).parent
 CHAPTERS = sorted(path for path in (ROOT / "nbs").glob("0*.ipynb"))
+DEVICE = re.compile(r"/dev/davinci\d+")
 PROMPTS = (
     ("你好！", False),
     ("Name the capital of France in one word.", False),
     ("What is 17 times 23?", True),
 )
-NOT_YET = "*Not recorded yet"
+TEXT = r"\*(Not recorded yet|Recorded in rehearsal|Recorded on)"  # it stands behind such a cell
 
 
-def stages(stack: str) -> dict[str, list[str]]:
+def grade(stack: Stack) -> str:
+    "What a run with a stack can say: of an NPU, of an emulated one, or of a processor."
+    return "npu" if stack.needs_npu else "emulated" if stack.emulated else "cpu"
+
+
+def flags(stack: Stack) -> list[str]:
+    "The cells that a stack can run: those of the card need a real one."
+    return {"npu": [*ON_NPU], "emulated": ["npu"], "cpu": []}[grade(stack)]
+
+
+def stages(chosen: Stack) -> dict[str, list[str]]:
     "The walk's commands, in order."
-    command = str(BIN / "qwen-npu")
+    command, stack, cells = str(BIN / "qwen-npu"), chosen.name, " ".join(flags(chosen))
+    # The pages of rehearsal want a processor, or that no card is there.
+    other = ["--skip_folder_re", r"^([_.]|rehearsal$)"]
+    tests = [str(BIN / "nbdev_test"), "--n_workers", "1", "--flags", cells, *other]
     return {
         "check": [command, "check", "--json", "--stack", stack],
         "install": [command, "install", "--stack", stack],
@@ -57,7 +74,7 @@ def stages(stack: str) -> dict[str, list[str]]:
             f"chat {place}": [command, "chat", text, "--json", "--think" if think else "--no-think"]
             for place, (text, think) in enumerate(PROMPTS, 1)
         },
-        "chapters": [str(BIN / "nbdev_test"), "--flags", "npu", "--n_workers", "1"],
+        **({"chapters": tests} if cells else {}),
         "stop": [command, "stop"],
     }
 
@@ -86,13 +103,15 @@ def run(name: str, line: list[str], environment: dict) -> dict:
     }
 
 
-def npu_outputs() -> dict[str, dict[str, list]]:
-    """The outputs of every cell that needs an NPU: chapter to cell to outputs. The chapters run top
-    to bottom; the files stay as they are."""
+def npu_outputs(asked: list[str]) -> dict[str, dict[str, list]]:
+    """The outputs of every cell with one of these flags: chapter to cell to outputs. The chapters
+    run top to bottom; the files stay as they are."""
     found: dict[str, dict[str, list]] = {}
+    left_out = {*get_config(path=ROOT).tst_flags.split()} - {*asked}
     for path in CHAPTERS:
         notebook = nbformat.read(path, as_version=4)
-        if not any("npu" in directives(cell.source) for cell in notebook.cells):
+        marked = {cell.id for cell in notebook.cells if {*asked} & {*directives(cell.source)}}
+        if not marked:
             continue
         print(f"== {path.name}", flush=True)
         client = NotebookClient(
@@ -105,10 +124,10 @@ def npu_outputs() -> dict[str, dict[str, list]]:
         try:
             with client.setup_kernel():
                 for number, cell in enumerate(notebook.cells):
-                    if cell.cell_type != "code" or directives(cell.source).get("eval") == "false":
+                    if cell.cell_type != "code" or is_skipped(cell.source, left_out):
                         continue
                     client.execute_cell(cell, number)
-                    if "npu" in directives(cell.source):
+                    if cell.id in marked:
                         found.setdefault(path.name, {})[cell.id] = tidy(cell.outputs)
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             print(f"{path.name} ended early: {str(error)[-300:]}", flush=True)
@@ -148,10 +167,12 @@ def clean(value: object, names: list[str]) -> object:
     return value
 
 
-def record(out: Path, rehearsal: bool) -> int:  # exit code
-    "Walk, and write down what happened; a stage that fails is written down too."
-    chosen = choose(stack="cpu" if rehearsal else None)
-    if not rehearsal and not chosen.stack.needs_npu:
+def record(out: Path, rehearse: str = "") -> int:  # exit code
+    """Walk, and write down what happened; a stage that fails is written down too.
+
+    `rehearse`: the stack of a rehearsal. `Problem` without one where there is no NPU."""
+    chosen = choose(stack=rehearse or None)
+    if not rehearse and not chosen.stack.needs_npu:
         raise Problem(
             "There is no NPU of the series A2 or A3 here.",
             "Run it on an Ascend server; a rehearsal on any machine:"
@@ -166,11 +187,7 @@ def record(out: Path, rehearsal: bool) -> int:  # exit code
         "QWEN_NPU_STACK": chosen.stack.name,
     }
     os.environ.update(environment)
-    told = {
-        name: run(name, line, environment)
-        for name, line in stages(chosen.stack.name).items()
-        if not (rehearsal and name == "chapters")
-    }
+    told = {name: run(name, line, environment) for name, line in stages(chosen.stack).items()}
     report = subprocess.run(
         [BIN / "qwen-npu", "report", "--stack", chosen.stack.name],
         capture_output=True,
@@ -179,13 +196,13 @@ def record(out: Path, rehearsal: bool) -> int:  # exit code
     )
     document = {
         "qwen_npu_run": 1,
-        "made_up": rehearsal,
+        "grade": grade(chosen.stack),
         "date": date.today().isoformat(),
         "stack": chosen.stack.name,
         "machine": json.loads(report.stdout),
         "packages": packages(chosen.engine),
         "stages": told,
-        "cells": npu_outputs(),
+        "cells": npu_outputs(flags(chosen.stack)),
     }
     write_atomic(out, json.dumps(clean(document, own_names()), ensure_ascii=False, indent=1) + "\n")
     failed = [name for name, each in told.items() if each["code"]]
@@ -198,7 +215,7 @@ def record(out: Path, rehearsal: bool) -> int:  # exit code
 
 FORM = {
     "qwen_npu_run": int,
-    "made_up": bool,
+    "grade": str,
     "date": str,
     "stack": str,
     "machine": dict,
@@ -242,23 +259,34 @@ def machine_of(found: dict, folder: Path) -> RecordedHost:
         file.unlink(missing_ok=True)
 
 
-def fill(
-    file: Path, nbs: Path, made_up_too: bool = False
-) -> list[str]:  # the cells that were filled
+def refuse_rehearsed(file: Path, found: dict, machine: Machine) -> None:
+    "`Problem` where a record's grade, its stack, its machine or its outputs are not an NPU's."
+    stack, printed = stacks().get(found["stack"]), json.dumps(found["cells"])
+    against = {
+        f"its grade is {found['grade']}": found["grade"] == "npu",
+        f"its stack is {found['stack']}": bool(stack and stack.needs_npu),
+        "its machine has no /dev/davinci0": any(map(DEVICE.fullmatch, machine.nodes)),
+        "its outputs name an emulated NPU": not re.search(r"\(emulated\)|\bemulated-npu", printed),
+    }
+    for why, good in against.items():
+        if not good:
+            raise Problem(
+                f"{file.name} was not recorded on an NPU: {why}.",
+                "Only what an NPU printed goes into the chapters: make npu, on one.",
+            )
+
+
+def fill(file: Path, nbs: Path) -> list[str]:  # the cells that were filled
     """Put a record's outputs into the NPU cells of a folder of chapters; the text behind each says
     where and when."""
     found = read_run(file)
-    if found["made_up"] and not made_up_too:
-        raise Problem(
-            f"{file.name} was not recorded on an NPU.",
-            "Only what an NPU printed goes into the chapters: make npu, on one.",
-        )
     machine = read_machine(machine_of(found, nbs))
+    refuse_rehearsed(file, found, machine)
     chip = machine.soc or machine.series or "unknown chip"
     driver, cann = machine.driver or "unknown", machine.cann or "in its image"
     where = (
         f"*Recorded on {found['date']} on an {chip}, driver {driver}, CANN {cann},"
-        f" with the stack {found['stack']}.*"
+        f" with the stack {found['stack']} (grade: npu).*"
     )
     changed, filled = {}, []
     for name, outputs in found["cells"].items():
@@ -271,7 +299,7 @@ def fill(
             )
         notebook = nbformat.read(path, as_version=4)
         for cell, following in zip(notebook.cells, notebook.cells[1:]):
-            if cell.id not in outputs or "npu" not in directives(cell.source):
+            if cell.id not in outputs or not {*ON_NPU} & {*directives(cell.source)}:
                 continue
             if private := leaks(json.dumps(outputs[cell.id])):
                 raise Problem(
@@ -279,11 +307,7 @@ def fill(
                     "Remove it from the record by hand.",
                 )
             cell.outputs = [nbformat.from_dict(each) for each in outputs[cell.id]]
-            following.source = (
-                where
-                if re.match(r"\*(Not recorded yet|Recorded on)", following.source)
-                else following.source
-            )
+            following.source = where if re.match(TEXT, following.source) else following.source
             filled.append(f"{path.name} {cell.id}")
         changed[path] = notebook
     for notebook in changed.values():
@@ -302,7 +326,13 @@ def main() -> int:  # exit code
     parser.add_argument(
         "--rehearse",
         action="store_true",
-        help="with the stack cpu, on any machine; the record is marked",
+        help="on an emulated NPU, on any machine; the record says so",
+    )
+    parser.add_argument(
+        "--stack",
+        default="emulated",
+        choices=[name for name, stack in stacks().items() if not stack.needs_npu],
+        help="the stack of a rehearsal (emulated)",
     )
     parser.add_argument(
         "--fill", type=Path, metavar="FILE", help="put this record's outputs into the chapters"
@@ -310,7 +340,7 @@ def main() -> int:  # exit code
     options = parser.parse_args()
     try:
         if not options.fill:
-            return record(options.out, options.rehearse)
+            return record(options.out, options.stack if options.rehearse else "")
         for each in fill(options.fill, ROOT / "nbs"):
             print(f"filled {each}")
         return 0

@@ -34,6 +34,8 @@ OWN_SERVER = {
 # Pages that call a service, and pages that install an engine or run something in its interpreter.
 SERVED = r"^(05_serve|06_call|index|index\.zh|terminal)\.ipynb$"
 IN_ENGINE = r"^(02_install|03_kernels|walk|tutor|course|cpu_platform)\.ipynb$"
+IN_PROOF = r"^guide\.ipynb$"  # it wants another engine, the guide's: a group of `make prove`
+EMULATED = "nbs/rehearsal/emulated"  # pages that import torch: in a process of their own
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-rs"]
 # Most of the unit tests wait for a process or a clock: three at a time take a third as long.
 UNIT = [*PYTEST, "-n", "3", "--dist", "worksteal"]
@@ -63,6 +65,19 @@ def pages(name: str, what: str, lane: str, *choice: str) -> Stage:
     return Stage(name, what, command, lane)
 
 
+def emulated() -> list[Stage]:
+    """The emulated NPU: its engine, its tests with the chapters' `npu` cells, its pages.
+
+    The engine links to the CPU stack's files and builds its device: no download."""
+    install = [str(BIN / "qwen-npu"), "install", "--stack", "emulated"]
+    tests = [*PYTEST, "tests/emulated"]
+    return [
+        Stage("device", "the emulated NPU, laid into an engine", install, "engine"),
+        Stage("emulated", "pytest, on an emulated NPU", tests, "engine"),
+        pages("emulated pages", "pages of the emulated NPU", "engine", "--path", EMULATED),
+    ]
+
+
 def stages() -> list[Stage]:
     "What `make test` runs, each lane in order; the two take about as long as each other."
     up = [str(BIN / "qwen-npu"), "up", "--yes"]
@@ -70,7 +85,8 @@ def stages() -> list[Stage]:
     seen = [*PYTEST, "tests/browser/test_browser.py", "tests/browser/test_docs.py"]
     panel = [*PYTEST, "tests/browser/test_panel.py"]
     in_engine, served = "pages that use the engine", "pages that call the service"
-    anywhere = f"{SERVED}|{IN_ENGINE}"
+    others = ("--skip_file_re", f"{SERVED}|{IN_ENGINE}|{IN_PROOF}")
+    others += ("--skip_folder_re", r"^([_.]|emulated$)")
     return [
         Stage("style", "ruff", [str(BIN / "ruff"), "check", *LINTED]),
         Stage("docs", "the docs site and its links", docs),
@@ -81,8 +97,9 @@ def stages() -> list[Stage]:
         pages("served pages", served, "engine", "--file_re", SERVED, *ONCE),
         Stage("engine", "pytest, with the engine", [*PYTEST, "tests/engine"], "engine"),
         pages("engine pages", in_engine, "engine", "--file_re", IN_ENGINE),
+        *emulated(),
         Stage("panel", "the panel in a browser", panel, "engine"),
-        pages("pages", "pages that need no engine", "engine", "--skip_file_re", anywhere),
+        pages("pages", "pages that need no engine", "engine", *others),
     ]
 
 
@@ -110,6 +127,9 @@ PROOFS = {
     "teaching": ("the teaching model's exam", ["prove_tutor.py", "-k", "not new and not sampled"]),
     "training": ("the teaching model, trained anew", ["prove_tutor.py", "-k", "new or sampled"]),
     "walk": ("the walk into an empty home, killed again and again", ["prove_walk.py"]),
+    "emulated": ("the emulated NPU: replies, ranks, leaks, faults", ["prove_emulated.py"]),
+    "emulated memory": ("SGLang's own figures of memory", ["prove_emulated_memory.py"]),
+    "guide": ("the guide, replayed on its own SGLang", ["prove_guide.py"]),
     "browser": ("chapters and panel, several times", ["prove_browser.py"]),
     "package": ("a wheel outside any clone", ["prove_wheel.py"]),
     "old home": ("a home of an earlier version", ["prove_old_home.py"]),
@@ -139,7 +159,7 @@ class Result:
     def __str__(self):
         verdict = "passed" if self.code == 0 else f"FAILED ({self.code})"
         why = self.last if self.code == 127 else ""
-        return f"{self.stage.name:<12} {verdict:<14} {self.seconds:4.0f} s   {why}".rstrip()
+        return f"{self.stage.name:<15} {verdict:<14} {self.seconds:4.0f} s   {why}".rstrip()
 
 
 def end(process: subprocess.Popen) -> None:
@@ -163,7 +183,7 @@ class Run:
 
     def say(self, stage: Stage, line: str) -> None:
         "A line of a stage, behind its name where two lanes talk at once."
-        told = f"{stage.name:>12} | {line}" if len(self.lanes()) > 1 else line
+        told = f"{stage.name:>15} | {line}" if len(self.lanes()) > 1 else line
         print(f"{told}\n", end="", flush=True)  # in one piece: two lanes write at once
 
     def lanes(self) -> list[str]:
@@ -266,7 +286,7 @@ def main() -> int:  # exit code
     named = {stage.name: stage for stage in every}
     chosen = [named.get(name, known[name]) for name in options.only or named]
     if options.list:
-        print(*(f"{stage.name:<12} {stage.what}" for stage in chosen), sep="\n")
+        print(*(f"{stage.name:<15} {stage.what}" for stage in chosen), sep="\n")
         return 0
     names = [stage.name for stage in chosen]
     if options.prove and "server" not in names:

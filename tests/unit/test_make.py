@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+import run_tests
+from nbdev.doclinks import nbglob
 from patience import patient
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -198,3 +200,35 @@ def test_ctrl_c_ends_the_stages_in_the_background():
             assert (stages.wait(8), stages.stderr.read()) == (130, "\nStopped.\n")
         finally:
             stages.kill()
+
+
+def chosen_by(stage: run_tests.Stage) -> list[str]:
+    "The notebooks that a stage of pages runs."
+    words = stage.command[stage.command.index("1") + 1 :]
+    options = {word.lstrip("-"): value for word, value in zip(words[::2], words[1::2])}
+    nbs = ROOT / options.pop("path", "nbs")
+    return [str(path.relative_to(ROOT)) for path in nbglob(nbs, as_path=True, **options)]
+
+
+def test_every_page_is_run_once():
+    "nbdev_test passes where nothing is chosen; so a stage must name what is there."
+    found = {
+        stage.name: chosen_by(stage)
+        for stage in run_tests.stages()
+        if Path(stage.command[0]).name == "nbdev_test"
+    }
+    assert all(found.values()) and len(found) == 4
+    known = [str(path.relative_to(ROOT)) for path in nbglob(ROOT / "nbs", as_path=True)]
+    once = sorted(page for pages in found.values() for page in pages)
+    elsewhere = {"nbs/rehearsal/guide.ipynb", *(["nbs/06_call.ipynb"] * bool(run_tests.ONCE))}
+    assert once == sorted({*known} - elsewhere)
+    assert all("/emulated/" in page for page in found["emulated pages"])
+
+
+def test_every_group_of_proofs_names_what_is_there():
+    for name, (_, words) in run_tests.PROOFS.items():
+        files = [word for word in words if word.endswith(".py")]
+        assert files, name
+        for word in files:
+            place = ROOT / ("tests/prove" if word.startswith("prove_") else "") / word
+            assert place.is_file(), f"{name}: {word}"

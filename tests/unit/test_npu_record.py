@@ -1,4 +1,5 @@
-"The record of a run on an NPU: its form, tried with one that is made up and marked as such."
+"""The record of a run on an NPU: its form, tried with one that is made up for a simulated server,
+and its grade, which an emulated NPU's record cannot change."""
 
 import json
 import shutil
@@ -7,14 +8,18 @@ import sys
 from pathlib import Path
 
 import machines
+import nbformat
 import npu
 import pytest
+import run_notebooks
 
+from qwen_npu_tut.engine.stacks import stacks
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.host.record import Recorder, record_text
 from qwen_npu_tut.base.events import Problem
 
 ROOT = Path(__file__).resolve().parents[2]
+LAPTOP = machines.Simulated(chip="", npus=0, nodes=False, driver="", canns=(), npu_smi="absent")
 TEXT = {"output_type": "stream", "name": "stdout", "text": "made up for a test\n"}
 
 
@@ -33,22 +38,28 @@ def cell_ids() -> dict[str, list[str]]:
         ids = [
             cell["id"]
             for cell in json.loads(path.read_text(encoding="utf8"))["cells"]
-            if cell["cell_type"] == "code" and "npu" in npu.directives("".join(cell["source"]))
+            if cell["cell_type"] == "code"
+            and {"npu", "card"} & {*npu.directives("".join(cell["source"]))}
         ]
         if ids:
             found[path.name] = ids
     return found
 
 
-def made_up(tmp_path, **changes) -> Path:
-    recorder = Recorder(machines.A3.host())
+def seen(host) -> dict:
+    "What a record of a run holds of a machine."
+    recorder = Recorder(host)
     read_machine(recorder)
+    return json.loads(record_text(recorder, []))
+
+
+def made_up(tmp_path, **changes) -> Path:
     document = {
         "qwen_npu_run": 1,
-        "made_up": True,
+        "grade": "npu",
         "date": "2026-11-25",
         "stack": "cann-8.2",
-        "machine": json.loads(record_text(recorder, [])),
+        "machine": seen(machines.A3.host()),
         "packages": {"torch": "2.6.0"},
         "stages": {"check": {"code": 0, "seconds": 0.1, "output": ""}},
         "cells": {name: {each: [TEXT] for each in ids} for name, ids in cell_ids().items()},
@@ -59,7 +70,7 @@ def made_up(tmp_path, **changes) -> Path:
 
 def test_outputs_go_into_the_cells_with_machine_and_date(chapters, tmp_path):
     before = {path.name: path.read_text(encoding="utf8") for path in chapters.iterdir()}
-    filled = npu.fill(made_up(tmp_path), chapters, made_up_too=True)
+    filled = npu.fill(made_up(tmp_path), chapters)
     assert len(filled) == sum(len(ids) for ids in cell_ids().values()) >= 4
     for name, ids in cell_ids().items():
         cells = json.loads((chapters / name).read_text(encoding="utf8"))["cells"]
@@ -72,19 +83,95 @@ def test_outputs_go_into_the_cells_with_machine_and_date(chapters, tmp_path):
             )
         assert len(cells) == len(json.loads(before[name])["cells"])
     assert (
-        npu.fill(made_up(tmp_path), chapters, made_up_too=True) == filled
+        npu.fill(made_up(tmp_path), chapters) == filled
     )  # a later record takes the place of an earlier one
 
 
-def test_what_was_made_up_stays_out(chapters, tmp_path):
+def rehearsed(tmp_path, **changes) -> Path:
+    "The record of a rehearsal on this machine, as `--rehearse` writes it."
+    own = {"grade": "emulated", "stack": "emulated", "machine": seen(LAPTOP.host())}
+    return made_up(tmp_path, **own | changes)
+
+
+@pytest.mark.parametrize("stack", ["emulated", "cpu"])
+def test_what_was_rehearsed_stays_out(chapters, tmp_path, stack):
     before = [path.read_bytes() for path in npu.CHAPTERS]
+    record = rehearsed(tmp_path, stack=stack, grade=npu.grade(stacks()[stack]))
     done = subprocess.run(
-        [sys.executable, ROOT / "tools/npu.py", "--fill", made_up(tmp_path)],
+        [sys.executable, ROOT / "tools/npu.py", "--fill", record],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 1 and "was not recorded on an NPU" in done.stderr
+    assert f"its grade is {stack}." in done.stderr
     assert [path.read_bytes() for path in npu.CHAPTERS] == before
+
+
+SAYS_SO = [TEXT | {"text": "Ascend910B3 (emulated)\n"}]
+
+
+@pytest.mark.parametrize(
+    "changes, why",
+    [
+        ({"grade": "npu"}, "its stack is emulated"),
+        ({"grade": "npu", "stack": "no-such"}, "its stack is no-such"),
+        ({"grade": "npu", "stack": "cann-9.0"}, "its machine has no /dev/davinci0"),
+        (
+            {
+                "grade": "npu",
+                "stack": "cann-9.0",
+                "machine": seen(machines.A2.host()),
+                "cells": {"02_install.ipynb": {cell_ids()["02_install.ipynb"][0]: SAYS_SO}},
+            },
+            "its outputs name an emulated NPU",
+        ),
+    ],
+)
+def test_an_emulated_record_that_was_tampered_with_is_refused(chapters, tmp_path, changes, why):
+    before = [path.read_bytes() for path in sorted(chapters.iterdir())]
+    with pytest.raises(Problem, match=why):
+        npu.fill(rehearsed(tmp_path, **changes), chapters)
+    assert [path.read_bytes() for path in sorted(chapters.iterdir())] == before
+
+
+def test_the_grade_is_the_stacks():
+    grades = {name: npu.grade(stack) for name, stack in stacks().items()}
+    assert grades["cpu"] == "cpu" and grades["emulated"] == grades["emulated-guide"] == "emulated"
+    assert {name for name, grade in grades.items() if grade == "npu"} == {
+        name for name, stack in stacks().items() if stack.series
+    }
+    assert npu.flags(stacks()["cann-9.0"]) == ["npu", "card"]
+    assert npu.flags(stacks()["emulated"]) == ["npu"] and npu.flags(stacks()["cpu"]) == []
+
+
+def test_a_rehearsals_stack_needs_no_npu(tmp_path):
+    line = [sys.executable, ROOT / "tools/npu.py", "--rehearse", "--stack", "cann-9.0"]
+    done = subprocess.run([*line, "--out", tmp_path / "run.json"], capture_output=True, text=True)
+    assert done.returncode == 2 and "invalid choice: 'cann-9.0'" in done.stderr
+    assert not (tmp_path / "run.json").exists()
+
+
+NPU_CELL = "#| npu\nprint(1)"
+
+
+@pytest.mark.parametrize(
+    "behind, emulated, printed, then",
+    [
+        ("*Not recorded yet: no NPU.*", True, "1\n", run_notebooks.REHEARSED),
+        (run_notebooks.REHEARSED, True, "1\n", run_notebooks.REHEARSED),
+        (run_notebooks.REHEARSED, False, "before\n", run_notebooks.REHEARSED),
+        ("*Recorded on 2026-11-25 on an A2.*", True, "before\n", None),
+    ],
+)
+def test_outputs_of_a_real_npu_stay_and_none_is_taken_for_one(
+    tmp_path, behind, emulated, printed, then
+):
+    cells = [nbformat.v4.new_code_cell(NPU_CELL), nbformat.v4.new_markdown_cell(behind)]
+    cells[0].outputs = [nbformat.v4.new_output("stream", text="before\n")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "page.ipynb")
+    assert run_notebooks.run(tmp_path / "page.ipynb", {"card"}, emulated) == ""
+    cell, text = nbformat.read(tmp_path / "page.ipynb", as_version=4).cells
+    assert (cell.outputs[0].text, text.source) == (printed, then or behind)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +188,7 @@ def test_what_was_made_up_stays_out(chapters, tmp_path):
 def test_what_is_no_record(chapters, tmp_path, changes, words):
     before = [path.read_bytes() for path in sorted(chapters.iterdir())]
     with pytest.raises(Problem, match=words):
-        npu.fill(made_up(tmp_path, **changes), chapters, made_up_too=True)
+        npu.fill(made_up(tmp_path, **changes), chapters)
     assert [path.read_bytes() for path in sorted(chapters.iterdir())] == before
 
 
@@ -111,7 +198,6 @@ def test_an_output_that_gives_a_machine_away_is_refused(chapters, tmp_path):
         npu.fill(
             made_up(tmp_path, cells={name: {first: [TEXT | {"text": "/home/li/model"}]}}),
             chapters,
-            made_up_too=True,
         )
 
 
@@ -129,5 +215,5 @@ def test_secrets_are_removed_everywhere():
 
 def test_without_an_npu_it_says_so(private_home, monkeypatch, tmp_path):
     with pytest.raises(Problem, match="no NPU of the series"):
-        npu.record(tmp_path / "out.json", rehearsal=False)
+        npu.record(tmp_path / "out.json")
     assert not (tmp_path / "out.json").exists()
