@@ -112,7 +112,8 @@ def plugin_step(engine: Engine) -> Step:
     record = "".join(_row(name, data) for name, data in laid.items())
     laying = (sys.executable, str(program("lay_package")), str(package.parent), str(site), about)
     done = FileDone(site / about / "RECORD", record)
-    return make_step("plugin", (*laying, *texts.values(), record), done)
+    row = "plugin emulated" if emulated else "plugin"
+    return make_step("plugin", (*laying, *texts.values(), record), done, row)
 
 # %% ../../nbs/engine/cpu.ipynb #11f20002
 def linked_steps(engine: Engine, origin: Sequence[Step]) -> list[Step]:

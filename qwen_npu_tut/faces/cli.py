@@ -130,15 +130,15 @@ def _work_line(left: int, steps: int, needed) -> str:
     return phrase("to-do", left=left, steps=steps, fetched=fetched, disk=disk) + told
 
 def _seconds_line(needed) -> str:
-    return phrase("seconds", seconds=needed.seconds) if needed.seconds else ""
+    return phrase("some-seconds", seconds=needed.seconds) if needed.seconds else ""
 
 def _ask(stack, left, needed, yes: bool) -> None:
     typer.echo(phrase("emulated" if stack.emulated else "not-run"))
     for step in left: typer.echo(f"  {step.name:22} {step.reason}")
     known = needed.download or needed.disk
     row = "carry-out" if not known else "fetch-and-more" if needed.beside else "fetch"
-    question = phrase(row, fetched=sized(needed.download), disk=sized(needed.disk))
-    question += _seconds_line(needed)
+    told, fetched, disk = _seconds_line(needed), sized(needed.download), sized(needed.disk)
+    question = phrase(row, fetched=fetched, disk=disk, told=told)
     if not yes: typer.confirm(question, abort=True)
 
 # %% ../../nbs/faces/cli.ipynb #c1a00004
@@ -286,6 +286,7 @@ def serve(stack: StackOption = None, model: ModelOption = None, port: PortOption
         made = walk.serving(choice, refuse=False)
         found = handover.described(made, gathered(**given), choice.stack)
         return _show(json_, found, handover.as_text(found))
+    choice.refuse_recorded()
     base = walk.serving_base(choice.stack)
     for sentence in walk.before_serving(choice, base): screen.say(sentence)
     launch = walk.serving(choice, base)

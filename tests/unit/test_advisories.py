@@ -315,3 +315,33 @@ def test_the_newest_release_for_cann_9_is_offered_as_an_image_alone(server):
     arm = Engine(replace(server, architecture="aarch64"), stacks()["cann-9.0-next-image"])
     (pull, *_) = kernels.installation(arm, supply(arm))
     assert "@sha256:" in pull.command[-1] and "v0.5.19-cann9.0.0-a3" in pull.command[-1]
+
+
+def test_what_is_known_on_an_npu_concerns_an_emulated_one():
+    "Its SGLang takes the same path; torch_npu, CANN and images it has not."
+    for name, real in (("emulated-guide", "cann-8.2"), ("emulated", "cann-9.0")):
+        stack = stacks()[name]
+        found = {each.id for each in advisories(stack)}
+        release = stack.version("sglang")
+        meant = {
+            each.id
+            for each in every_advisory()
+            if each.npu and each.package == "sglang" and concerns(each, release)
+        }
+        assert meant and meant <= found and not any(each.image for each in advisories(stack))
+        assert stacks()[real].needs_npu and not stack.needs_npu
+    schema = {each.id for each in advisories(stacks()["emulated-guide"])}
+    assert "schema-ends-the-server" in schema
+    assert not [each.id for each in advisories(stacks()["cpu"]) if each.npu]
+
+
+def test_the_grades_are_one_list():
+    grades = {"npu", "emulated", "cpu", "resolved", "stated", "inferred"}
+    pins = {pin.proof for each in stacks().values() for pin in each.pins.values()}
+    assert pins | {each.proof for each in every_advisory()} <= grades - {"npu"}
+    assert all(
+        pin.proof == "emulated"
+        for each in stacks().values()
+        if each.emulated
+        for pin in each.pins.values()
+    )

@@ -18,6 +18,8 @@ import machines
 
 from qwen_npu_tut import walk
 from qwen_npu_tut.base.events import table
+from qwen_npu_tut.check import deep_findings
+from qwen_npu_tut.engine.stacks import stacks
 from qwen_npu_tut.faces import cli
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.host.system import Host
@@ -311,3 +313,59 @@ def test_both_languages_want_the_same_values(rows):
     for name, row in rows.items():
         assert row.keys() == {"en", "zh"} and row["en"], name
         assert not row["zh"] or fields(row["zh"]) == fields(row["en"]), name
+
+
+# An emulated NPU says of itself what it is
+
+
+def test_remove_counts_what_goes_and_names_what_is_shared(run, tmp_path, monkeypatch):
+    site = "env/lib/python3.11/site-packages"
+    here, there = (tmp_path / "home" / "stacks" / name / site for name in ("emulated", "cpu"))
+    for each in (here, there):
+        each.mkdir(parents=True)
+    (there / "shared.bin").write_bytes(os.urandom(40_000_000))
+    os.link(there / "shared.bin", here / "shared.bin")
+    (here / "own.bin").write_bytes(os.urandom(20_000_000))
+    os.sync()
+    code, out, _ = run("remove", "--yes", "--stack", "emulated")
+    freed = float(re.search(r"([\d.]+) MB freed", out)[1])
+    assert code == 0 and 20 <= freed < 21 and "40.0 MB of it are files that another folder" in out
+    assert (there / "shared.bin").stat().st_size == 40_000_000 and not here.exists()
+    code, out, _ = run("remove", "--yes", "--stack", "cpu")
+    freed = float(re.search(r"([\d.]+) MB freed", out)[1])
+    assert code == 0 and 40 <= freed < 41 and "another folder" not in out
+
+
+def test_lists_and_shows_say_emulated(run):
+    listed = {each["name"]: each for each in json.loads(run("stack", "list", "--json")[1])}
+    for name in ("emulated", "emulated-guide"):
+        assert "emulated" in listed[name]["title"] and "emulated" in listed[name]["proved"]
+        rows = run("stack", "show", name)[1].splitlines()[2:][: len(stacks()[name].pins)]
+        assert [row.split()[2] for row in rows] == ["emulated"] * len(stacks()[name].pins)
+
+
+def test_a_check_for_an_emulated_stack_says_so(run):
+    code, out, _ = run("check", "--stack", "emulated", "--json")
+    found = {each["id"]: each for each in json.loads(out)["findings"]}
+    assert found["emulated"]["level"] == "warn" and "emulated" in found["emulated"]["what"]
+    assert "nothing of a real NPU" in found["emulated"]["what"] and found["stack"]["level"] == "ok"
+    plain = json.loads(run("check", "--stack", "cpu", "--json")[1])["findings"]
+    assert "emulated" not in {each["id"] for each in plain}
+
+
+@pytest.mark.parametrize(
+    "stack, said, level",
+    [
+        ("emulated", "Ascend910B3 (emulated)", "ok"),
+        ("emulated", "Ascend910B3", "block"),
+        ("cann-9.0", "Ascend910B3", "ok"),
+        ("cann-9.0", "Ascend910B3 (emulated)", "block"),
+        ("cpu", "the processor, torch 2.14.1", "ok"),
+    ],
+)
+def test_an_emulated_device_never_passes_for_a_real_one(stack, said, level):
+    seen = replace(read_machine(machines.A2.host()), probe=f"probe ok: {said}\n")
+    (found,) = deep_findings(seen, stacks()[stack])
+    assert (found.id, found.level) == ("torch" if stack == "cpu" else "torch_npu", level)
+    if level == "ok":
+        assert said in found.what

@@ -4,20 +4,27 @@ It finishes on the next call, and nothing half-done passes for whole.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 from patience import patient
 
-from qwen_npu_tut.engine.cpu import lock_rows
-from qwen_npu_tut.base.events import Event
-from qwen_npu_tut.engine.plan import FileDone, PackagesDone, Step, run_plan
-from qwen_npu_tut.base.events import Problem
+from qwen_npu_tut.base.events import Event, Problem
+from qwen_npu_tut.engine import cpu
+from qwen_npu_tut.engine.cpu import device_step, linked_steps, lock_rows, plugin_step
+from qwen_npu_tut.engine.plan import FileDone, PackagesDone, Step, open_steps, run_plan
+from qwen_npu_tut.engine.stacks import stacks
+from qwen_npu_tut.engine.target import Engine, stack_folder
+from qwen_npu_tut.host.machine import read_machine
+from qwen_npu_tut.host.system import Host
+from qwen_npu_tut.install import environment_step
 
 WORK = """import sys, time
 print('at work', flush=True)
@@ -198,3 +205,106 @@ def test_a_failed_step_names_its_known_cause(private_home, tmp_path):
     with pytest.raises(Problem) as second:
         run_plan([failing("something that nobody knows")], os.environ)
     assert "NNAL" not in second.value.fix and "something that nobody knows" in second.value.fix
+
+
+# An engine that shares the files of another one
+
+
+@pytest.fixture
+def linking(private_home):
+    """The emulated stack's engine beside a small engine of the stack `cpu`: steps that make both.
+
+    The packages are a few files; the environments, the links and the plugins are the real ones."""
+    engine = Engine(read_machine(Host()), stacks()["emulated"])
+    site, about = engine.origin.site, engine.origin.site / "one-1.0.dist-info"
+    files = (site / "one.py", site / "two" / "x.py", about / "RECORD")
+    script = "import pathlib, sys\nfor each in map(pathlib.Path, sys.argv[1:]):\n"
+    script += "    each.parent.mkdir(parents=True, exist_ok=True)\n    each.touch()"
+    laying = (sys.executable, "-c", script, *map(str, files))
+    python = engine.origin.python
+    making = (sys.executable, "-m", "venv", "--without-pip", str(python.parents[1]))
+    own = [
+        Step("environment", "a test", making, FileDone(python)),
+        Step("packages", "a test", laying, PackagesDone(site, {"one": "1.0"})),
+        plugin_step(engine.origin),
+    ]
+    return engine, [*linked_steps(engine, own), plugin_step(engine)]
+
+
+def with_environment(engine: Engine, steps: list[Step]) -> list[Step]:
+    "Where `installation` has it: before the links."
+    *others, linking, plugin = steps
+    return [*others, environment_step(engine), linking, plugin]
+
+
+def importable(engine: Engine) -> subprocess.CompletedProcess:
+    "What the engine's own interpreter finds, and that it has no pip but a linked one."
+    asking = """import importlib.metadata as meta, one, sys
+print(one.__file__.startswith(sys.prefix), sorted(
+    each.name for group in ("sglang.srt.platforms", "torch.backends")
+    for each in meta.entry_points(group=group)))"""
+    line = [str(engine.python), "-I", "-c", asking]
+    return subprocess.run(line, capture_output=True, text=True)
+
+
+BOTH = "True ['qwen_npu_cpu', 'qwen_npu_emulated']\n"
+
+
+@pytest.mark.parametrize("gone", ["cpu", "emulated"])
+def test_either_of_two_engines_that_share_files_stays_whole(linking, gone):
+    engine, steps = linking
+    steps = with_environment(engine, steps)
+    run_plan(steps, os.environ)
+    assert open_steps(steps) == []
+    assert (engine.site / "one.py").samefile(engine.origin.site / "one.py")
+    plugins = [each.site / "qwen_npu_tut" / "__init__.py" for each in (engine, engine.origin)]
+    assert not plugins[0].samefile(plugins[1])
+    shutil.rmtree(stack_folder(gone))
+    if gone == "cpu":  # and nobody installs it again for the other's sake
+        assert open_steps(steps) == [] and importable(engine).stdout == BOTH
+    else:
+        assert importable(engine.origin).stdout == "True ['qwen_npu_cpu']\n"
+        assert [each.name for each in open_steps(steps)] == ["environment", "linked", "plugin"]
+        run_plan(steps, os.environ)
+        assert importable(engine).stdout == BOTH
+
+
+def test_links_that_were_interrupted_are_made_by_the_next_run(linking):
+    engine, steps = linking
+    steps = with_environment(engine, steps)
+    run_plan(steps, os.environ)
+    (engine.site / "one-1.0.dist-info" / "RECORD").unlink()
+    (engine.site / "one.py").unlink()
+    assert [each.name for each in open_steps(steps)] == ["linked"]
+    run_plan(steps, os.environ)
+    assert importable(engine).stdout == BOTH
+    assert (engine.origin.site / "one-1.0.dist-info" / "RECORD").is_file()
+
+
+def test_the_emulation_is_in_the_emulated_engines_alone(private_home):
+    machine = read_machine(Host())
+    for name, stack in stacks().items():
+        if stack.needs_npu:
+            continue
+        record, entries = plugin_step(Engine(machine, stack)).command[-1::-2][:2]
+        files = [line.split(",")[0] for line in record.splitlines()]
+        mine = [each for each in files if each.startswith("qwen_npu_tut/rehearsal/emulated/")]
+        assert bool(mine) == ("qwen_npu_tut/devices.toml" in files) == stack.emulated, name
+        assert not [each for each in files if "__pycache__" in each]
+        if stack.emulated:
+            ends = {Path(each).suffix for each in mine}
+            assert {".py", ".cpp", ".toml"} == ends and mine[0].endswith("/__init__.py")
+
+
+def test_the_device_is_built_again_for_another_torch_or_source(private_home, monkeypatch, tmp_path):
+    engine = Engine(read_machine(Host()), stacks()["emulated"])
+    texts = {device_step(engine).done.text}
+    pins = engine.stack.pins
+    newer = replace(pins["torch"], version="2.15.0")
+    stack = replace(engine.stack, pins=pins | {"torch": newer})
+    texts.add(device_step(replace(engine, stack=stack)).done.text)
+    other = tmp_path / "build_device.py"
+    other.write_text("another")
+    monkeypatch.setattr(cpu, "program", lambda name: other)
+    texts.add(device_step(engine).done.text)
+    assert len(texts) == 3 and all(text.startswith("torch 2.1") for text in texts)

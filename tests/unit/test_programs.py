@@ -4,10 +4,12 @@ An archive is fetched from a server on loopback that cuts, stalls, forgets range
 """
 
 import ast
+import errno
 import hashlib
 import io
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -284,3 +286,130 @@ def test_an_archive_that_somebody_brought_has_to_be_whole(archive):
     file.write_bytes(data)
     assert ran("archive", "look", file, "--sha256", digest).returncode == 0
     assert ran("archive", "look", file, "--sha256", "0" * 64).returncode == 1
+
+
+# An engine that shares another's files
+
+
+def small_site(folder: Path, version: str = "1.0") -> Path:
+    "A site-packages folder: a package, a link inside it, pip, and a package that is not shared."
+    for name, text in {
+        "one/__init__.py": f"version = {version!r}",
+        "one/data/weights.bin": "x" * 5000,
+        f"one-{version}.dist-info/RECORD": "one",
+        "pip-26.0.dist-info/RECORD": "pip",
+        "pip/__init__.py": "",
+        "qwen_npu_tut/__init__.py": "",
+        "qwen_npu_tut-0.1.0.dist-info/RECORD": "ours",
+        "alone.py": "",
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / "one" / "link.py").symlink_to("__init__.py")
+    (folder / "one" / "also").symlink_to("data")
+    return folder
+
+
+def tree(folder: Path) -> dict[str, bytes | str]:
+    "What lies below a folder, but for the package that is not shared: bytes, or where it leads."
+    return {
+        str(path.relative_to(folder)): os.readlink(path) if path.is_symlink() else path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if (path.is_symlink() or path.is_file()) and "qwen_npu_tut" not in str(path)
+    }
+
+
+@pytest.fixture
+def sites(tmp_path):
+    "A small site, and an empty one that has a package of its own."
+    source, target = small_site(tmp_path / "source"), tmp_path / "target"
+    own = target / "qwen_npu_tut" / "own.py"
+    own.parent.mkdir(parents=True)
+    own.write_text("own")
+    return source, target
+
+
+def test_a_site_is_linked_but_for_one_package(sites):
+    source, target = sites
+    done = ran("link_tree", source, target, "qwen_npu_tut")
+    assert (done.returncode, done.stdout.split(",")[0]) == (0, "8 files linked"), done.stderr
+    assert tree(target) == tree(source)
+    assert (target / "one" / "data" / "weights.bin").samefile(source / "one/data/weights.bin")
+    assert [each.name for each in (target / "qwen_npu_tut").iterdir()] == ["own.py"]
+    assert not list(target.glob("qwen_npu_tut-*"))
+    again = ran("link_tree", source, target, "qwen_npu_tut")
+    assert again.stdout == "0 files linked, 0 copied, 8 were there, 0 removed.\n"
+
+
+@pytest.mark.parametrize("gone", ["source", "target"])
+def test_removing_either_site_leaves_the_other_whole(sites, gone):
+    source, target = sites
+    ran("link_tree", source, target, "qwen_npu_tut")
+    before = tree(source)
+    shutil.rmtree(source if gone == "source" else target)
+    assert tree(target if gone == "source" else source) == before
+
+
+def test_a_newer_site_replaces_files_and_writes_into_none(sites, tmp_path):
+    source, target = sites
+    ran("link_tree", source, target, "qwen_npu_tut")
+    old, held = (source / "one" / "__init__.py").read_bytes(), tmp_path / "a third name"
+    os.link(source / "one" / "__init__.py", held)
+    shutil.rmtree(source)
+    small_site(source, "2.0")
+    (source / "alone.py").unlink()
+    done = ran("link_tree", source, target, "qwen_npu_tut")
+    assert done.returncode == 0 and tree(target) == tree(source)
+    assert not (target / "one-1.0.dist-info").exists() and not (target / "alone.py").exists()
+    assert held.read_bytes() == old and (target / "qwen_npu_tut" / "own.py").is_file()
+
+
+def in_this_process(monkeypatch, *words) -> None:
+    "link_tree with what a test put in the place of the system's functions."
+    monkeypatch.setattr(sys, "argv", ["link_tree.py", *map(str, words)])
+    runpy.run_path(str(program("link_tree")))
+
+
+def test_what_was_interrupted_has_no_record_and_goes_on(sites, monkeypatch):
+    "Every file in turn is the one at which it ends: no RECORD stands before all files do."
+    source, target = sites
+    link, left = os.link, [0]
+
+    def ends_soon(*place, **more):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        link(*place, **more)
+
+    for count in range(8):
+        left[0] = count
+        with monkeypatch.context() as patches, pytest.raises(KeyboardInterrupt):
+            patches.setattr(os, "link", ends_soon)
+            in_this_process(patches, source, target, "qwen_npu_tut")
+        files = [name for name in tree(source) if not name.endswith("RECORD")]
+        if list(target.glob("*.dist-info/RECORD")):
+            assert all(os.path.lexists(target / name) for name in files)
+        if count < 7:
+            shutil.rmtree(target)
+    assert ran("link_tree", source, target, "qwen_npu_tut").stdout.startswith("1 files linked")
+    assert tree(target) == tree(source)
+
+
+def test_without_hard_links_files_are_copied(sites, monkeypatch, capsys):
+    source, target = sites
+
+    def refused(*place, **more):
+        raise OSError(errno.EPERM, "no hard links here")
+
+    for told in ("0 files linked, 8 copied", "0 files linked, 0 copied, 8 were there"):
+        with monkeypatch.context() as patches:
+            patches.setattr(os, "link", refused)
+            in_this_process(patches, source, target, "qwen_npu_tut")
+        assert capsys.readouterr().out.startswith(told)
+    assert tree(target) == tree(source)
+    assert not (target / "alone.py").samefile(source / "alone.py")
+
+
+def test_a_site_that_is_not_there_is_said(tmp_path):
+    done = ran("link_tree", tmp_path / "nowhere", tmp_path / "target", "qwen_npu_tut")
+    assert done.returncode == 1 and "has to be installed first" in done.stderr

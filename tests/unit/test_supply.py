@@ -54,3 +54,18 @@ def test_a_run_that_was_ended_behind_torch_takes_the_mirror_again(engine, asked,
 def test_a_whole_engine_asks_nobody(engine, asked):
     install(engine, *engine.stack.pins)
     assert (supply(engine).pip, asked) == ({}, [])
+
+
+@pytest.mark.parametrize("place", ["origin", "own"])
+def test_an_engine_that_links_asks_nobody_where_its_files_are(engine, asked, place):
+    "In the folder of the engine that it links to; or, when that one is gone, in its own."
+    linking = Engine(engine.machine, stacks()["emulated"])
+    assert linking.origin == engine and linking.site != engine.site
+    install(engine if place == "origin" else linking, *engine.stack.pins)
+    assert (supply(linking).pip, asked) == ({}, [])
+
+
+def test_an_engine_that_links_asks_as_the_other_does(engine, asked):
+    linking = Engine(engine.machine, stacks()["emulated"])
+    assert supply(linking) == supply(engine)
+    assert asked == ["torch", "mirror"] * 2

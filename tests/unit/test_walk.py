@@ -1,6 +1,8 @@
 "Between the rooms: what follows from a choice, what is still to come, which models are fetched."
 
+import io
 import json
+import sys
 from dataclasses import replace
 
 import machines
@@ -9,7 +11,7 @@ import pytest
 from qwen_npu_tut import walk
 from qwen_npu_tut.base.events import Problem
 from qwen_npu_tut.engine.plan import open_steps
-from qwen_npu_tut.engine.stacks import presets
+from qwen_npu_tut.engine.stacks import fitting_stack, presets, stacks
 from qwen_npu_tut.model.folder import model_folder, verify
 from qwen_npu_tut.rehearsal.hub import Hub, small_model
 
@@ -104,3 +106,135 @@ def test_every_format_shows_the_same_steps(run, monkeypatch):
     names = [step["name"] for step in json.loads(document)]
     assert [line[7:].split("  ")[0] for line in table.splitlines()[: len(names)]] == names
     assert [f"'{name}: to do'" in script for name in names] == [True] * len(names)
+
+
+# An emulated stack, and a recorded server that it stands for
+
+
+@pytest.fixture
+def unset(monkeypatch, private_home):
+    "What whoever runs the tests has chosen for themselves; and nobody is asked."
+    for name in ("MODEL", "STACK", "SERVED_NAME"):
+        monkeypatch.delenv(f"QWEN_NPU_{name}", raising=False)
+    monkeypatch.setenv("QWEN_NPU_TORCH_INDEX", "")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+
+
+@pytest.mark.parametrize("server", [machines.A2, machines.A3], ids=["A2", "A3"])
+@pytest.mark.parametrize("name", ["emulated", "emulated-guide"])
+def test_a_recorded_server_is_walked_through_on_an_emulated_engine(unset, server, name):
+    "Line and variables are the server's; interpreter, steps and model are the emulated stack's."
+    fits, row = walk.choose(server.host()), stacks()[name]
+    choice = walk.choose(server.host(), stack=name)
+    assert choice.machine == fits.machine and choice.stack.rehearses == fits.stack.name
+    assert choice.engine.machine.architecture == walk.choose(stack="cpu").machine.architecture
+    made = walk.serving(choice, {})
+    assert made.line[0] == str(choice.engine.python) and f"/stacks/{name}/env/" in made.line[0]
+    words = " ".join(made.line)
+    assert " ".join(fits.stack.launch) in words and " ".join(row.launch) not in words
+    assert made.environment.items() >= (fits.stack.environment | row.environment).items()
+    assert made.environment["NPU_EMULATED_CHIP"] == fits.machine.series
+    assert choice.settings.model == row.model and "--max-total-tokens" in made.line
+    steps = [step.name for step in walk.planned(choice, ask=False)]
+    assert steps == [step.name for step in walk.planned(walk.choose(stack=name), ask=False)]
+
+
+def test_several_devices_keep_the_variables_of_both(unset):
+    choice = walk.choose(machines.A2.host(), stack="emulated", tensor_parallel=2)
+    environment = walk.serving(choice, {}).environment
+    assert (environment["HCCL_OP_EXPANSION_MODE"], environment["OMP_NUM_THREADS"]) == ("AIV", "1")
+    alone = walk.serving(replace(choice, settings=replace(choice.settings, tensor_parallel=1)), {})
+    assert not {"HCCL_OP_EXPANSION_MODE", "OMP_NUM_THREADS"} & alone.environment.keys()
+
+
+@pytest.mark.parametrize("stack", [None, "cpu", "cann-9.0", "cann-8.2"])
+@pytest.mark.parametrize("doing", ["planned", "serving", "refuse_early", "teaching_steps"])
+def test_a_record_is_text_for_every_stack_that_is_not_emulated(unset, stack, doing):
+    choice = walk.choose(machines.A2.host(), stack=stack)
+    with pytest.raises(Problem, match="nothing is installed or started") as refused:
+        getattr(walk, doing)(choice)
+    assert refused.value.code == 2
+    assert walk.planned(choice, ask=False) if stack != "cpu" else True
+    walk.serving(choice, {}, refuse=False)
+
+
+@pytest.fixture
+def record(tmp_path):
+    "The package's record of an A2 server, as a person names it."
+    return str(machines.SHIPPED / "a2.json")
+
+
+@pytest.mark.parametrize("command", ["up", "install", "serve"])
+def test_no_command_installs_or_starts_anything_for_a_record(run, record, command, tmp_path):
+    code, out, err = run(command, "--machine", record)
+    assert code == 2 and "nothing is installed or started" in err
+    assert not (tmp_path / "home").exists() or not list((tmp_path / "home").rglob("env"))
+
+
+def test_the_plan_of_a_record_is_shown_and_asks_nobody(run, record, monkeypatch):
+    asked, supply = [], walk.supply
+    monkeypatch.setattr(walk, "supply", lambda *given: asked.append(given) or supply(*given))
+    for form in ("table", "sh", "json"):
+        code, out, _ = run("plan", "--machine", record, "--format", form)
+        assert code == 0 and "sglang source" in out
+    assert [given[2] for given in asked] == [False] * 3
+
+
+def test_the_line_of_a_rehearsal_is_printed(run, record):
+    code, out, _ = run("serve", "--print", "--machine", record, "--stack", "emulated", "--json")
+    shown = json.loads(out)
+    fits = fitting_stack(walk.choose(machines.A2.host()).machine)
+    assert code == 0 and shown["environment"]["NPU_EMULATED"] == "1"
+    assert {"teaching-qwen3-emulated-npu", *fits.launch} <= set(shown["line"])
+
+
+@pytest.mark.parametrize("named, served", [(None, "teaching-qwen3"), ("mine", "mine")])
+def test_the_served_name_says_emulated_once(unset, named, served):
+    choice = walk.choose(stack="emulated", served_name=named)
+    made = walk.serving(choice, {})
+    for launch in (made, made.changed(port=0), made.changed().changed(server="other")):
+        assert launch.settings.model_name == f"{served}-emulated-npu"
+        assert launch.line[launch.line.index("--served-model-name") + 1] == f"{served}-emulated-npu"
+    plain = walk.serving(walk.choose(stack="cpu", served_name=named), {})
+    assert plain.settings.model_name == served
+
+
+def test_what_an_emulated_stack_adds_is_counted_apart(unset):
+    "Of its own little; where the other engine is not there, that one's too."
+    choice = walk.choose(stack="emulated")
+    steps, arch = walk.planned(choice, ask=False), choice.machine.architecture
+    own, model = stacks()["emulated"], choice.stack.model_bytes
+    below = walk.sizes(choice, steps[4:])
+    assert (below.download, below.disk) == (0, own.disk_bytes[arch] + model)
+    whole, cpu = walk.sizes(choice, steps), stacks()["cpu"]
+    assert whole.download == cpu.download_bytes[arch] and whole.seconds > below.seconds > 0
+    assert whole.disk == below.disk + cpu.disk_bytes[arch]
+    guide = walk.choose(stack="emulated-guide")
+    alone = walk.sizes(guide, walk.planned(guide, ask=False))
+    assert (alone.download, alone.seconds) == (
+        guide.stack.download_bytes.get(arch, 0),
+        guide.stack.install_seconds,
+    )
+    assert walk.sizes(choice, []).seconds == 0
+
+
+def test_the_plan_says_sizes_and_seconds_and_up_asks_with_them(run, monkeypatch):
+    monkeypatch.setenv("QWEN_NPU_TORCH_INDEX", "")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))  # nobody answers
+    code, out, _ = run("plan", "--stack", "emulated")
+    seconds = stacks()["cpu"].install_seconds + stacks()["emulated"].install_seconds
+    assert code == 0 and "8 of 8 steps to do: up to 3.0 GB to download" in out
+    assert f"some {seconds} seconds" in out
+    code, out, err = run("up", "--stack", "emulated", "--port", "0")
+    assert code == 130 and "an emulated NPU" in out and f"some {seconds} seconds" in out + err
+
+
+def test_an_npu_is_not_emulated_beside_a_real_one(unset, monkeypatch):
+    here = walk.choose(stack="emulated").machine
+    carded = replace(here, nodes=("/dev/davinci_manager", "/dev/davinci0"))
+    monkeypatch.setattr(walk, "read_machine", lambda host: carded)
+    for name in ("emulated", "emulated-guide"):
+        with pytest.raises(Problem, match="not emulated where a real one is"):
+            walk.planned(walk.choose(stack=name), ask=False)
+    walk.planned(walk.choose(stack="cpu"), ask=False)

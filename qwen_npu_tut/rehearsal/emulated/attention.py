@@ -78,7 +78,7 @@ def cached(operator: str, query, key_cache, value_cache, block_table, new: list,
     keys, values = (cache.flatten(0, 1) for cache in (key_cache, value_cache))
     spans = list(pairwise(accumulate(new, initial=0)))
     slots = paged(operator, block_table, page, pages)
-    query = query.reshape(len(query), num_heads, -1)
+    query = query.flatten(1).unflatten(1, (num_heads, -1))
     return ragged(operator, query, spans, totals, keys, values, slots, scale, causal)
 
 @step
@@ -121,7 +121,7 @@ def query_spans(operator: str, query, layout: str, heads: int, lengths) -> tuple
     batch, width = query.shape[:2]
     own = [width] * batch if lengths is None else numbers(lengths)
     spans = [(row * width, row * width + count) for row, count in enumerate(own)]
-    return query.reshape(batch * width, heads, -1), spans
+    return query.flatten(0, 1).flatten(1).unflatten(1, (heads, -1)), spans
 
 def key_slots(operator: str, key, layout: str, lengths, table, page: int) -> tuple[list, Callable]:
     "(rows in all of each sequence, `slots`), for pages, for TND, for a batch."
