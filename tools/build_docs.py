@@ -28,6 +28,7 @@ CONFIG = get_config(path=ROOT)
 PUBLISHED = f"{CONFIG.doc_host}{CONFIG.doc_baseurl}/"  # where nbdev's links to names point
 
 CODE = re.compile(r"^```python$.*?^```$", re.M | re.S)
+CELL = re.compile(r"^```\{\.python .*?^```$", re.M | re.S)
 DEFINED = re.compile(r"^( *)(?:class|def) (\w+)", re.M)
 SPECIAL_NAME = re.compile(r"^(#+) ([\w.]*__\w+__)$", re.M)
 LINKED_NAME = re.compile(r"\[(`[^`\n]+`)\]\([^)\s]+\)")
@@ -56,7 +57,7 @@ class NbdevSite(Site):
         page.body = CODE.sub(lambda code: LINKED_NAME.sub(r"\1", code[0]), page.body)
         page.body = SPECIAL_NAME.sub(r"\1 `\2` {#\2}", page.body)  # else __call__ is a bold "call"
         if page.front.get("skip_showdoc"):
-            page.body = CODE.sub(lambda code: anchors(code[0]) + code[0], page.body)
+            page.body = CELL.sub(lambda code: anchors(code[0]) + code[0], page.body)
         return page
 
     def find_page(self, target):
