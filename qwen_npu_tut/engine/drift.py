@@ -48,7 +48,6 @@ class Drift:
     flags: list[dict]         # flag, value, known
     requirements: list[dict]  # package, asked, here
     imports: list[dict]       # module, why, where: the first that fails
-
     @property
     def missing(self) -> list[str]:
         "What is asked for on the path and is not there."
@@ -60,9 +59,10 @@ class Drift:
     def __str__(self) -> str:
         on = [each for each in self.names if not each["why"] and each["change"] != "gone"]
         gone = [each["name"] for each in self.names if each["change"] == "gone"]
-        flags = [each for each in self.flags if not each["known"]]
-        kinds = {"name": on, "flag": flags, "requires": self.requirements, "import": self.imports}
-        rows = [phrase(f"drift-{kind}", **each).rstrip() for kind in kinds for each in kinds[kind]]
+        rows = [phrase("drift-name", each=each).rstrip() for each in on]
+        rows += [phrase("drift-flag", each=each) for each in self.flags if not each["known"]]
+        rows += [phrase("drift-requires", each=each) for each in self.requirements]
+        rows += [phrase("drift-import", each=each) for each in self.imports]
         if gone: rows.append(phrase("drift-gone", names=", ".join(gone)))
         new, off = sum(each["change"] == "new" for each in on), len(self.names) - len(on + gone)
         rows.append(phrase("drift", found=self, on=len(on), new=new, gone=len(gone), off=off))
@@ -79,10 +79,9 @@ def _run(engine: Engine, folder: Path, line: Sequence[str], **variables) -> tupl
 def _fetch(engine: Engine, version: str, folder: Path) -> None:
     "Install a release into a folder, from where pip's variables or a mirror have it."
     set_here, asked = {"PIP_NO_INDEX", "PIP_INDEX_URL"} & os.environ.keys(), f"sglang=={version}"
-    mirror = "" if set_here else package_mirror()
+    mirror = {} if set_here else {"PIP_INDEX_URL": package_mirror()}  # pip passes over an empty one
     pip = engine.pip("--no-deps", "--target", str(folder), asked)
-    more = {"PIP_INDEX_URL": mirror} if mirror else {}
-    code, said = _run(engine, folder, pip, PIP_RETRIES="1", **more)
+    code, said = _run(engine, folder, pip, PIP_RETRIES="1", **mirror)
     if code == 0: return
     listed = re.search(r"\(from versions: (.*?)\)", "\n".join(said))
     if not listed: raise problem("release-not-installed", asked=asked, why=said[-1][:300])

@@ -108,7 +108,7 @@ class Reader(ast.NodeVisitor):
 
     def visit_Call(self, node):
         called = node.func.value if isinstance(node.func, ast.Subscript) else node.func
-        self.calls.add(called)  # kernel[grid](…) too
+        self.calls.add(called)  # kernel[grid](...) too
         name = self.looked_up(node)
         if not ours(name):
             return self.generic_visit(node)
@@ -123,7 +123,7 @@ def texts(node):
 def flags_of(tree):
     """The flags that a file registers.
 
-    add_argument("--flag") and, from 0.5.16 on, fields with an annotation A[type, …] of their own
+    add_argument("--flag") and, from 0.5.16 on, fields with an annotation A[type, ...] of their own
     (arg_groups/arg_utils.py), whose Arg may give another name or more names."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("add_argument"):
