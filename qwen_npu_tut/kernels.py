@@ -17,7 +17,7 @@ from .base.settings import shown
 from .engine.cpu import device_step, linked_steps, packages_step, plugin_step
 from .engine.image import image_steps
 from .engine.plan import CommandDone, FileDone, PackagesDone, Step, make_step
-from .engine.target import TORCH, Engine, Supply, refuse
+from .engine.target import TORCH, Engine, Supply, origin_of, refuse
 from .host.system import run_bounded
 from .install import chip_step, constraints_step, environment_step
 from .install import torch_npu_step, torch_step
@@ -162,7 +162,7 @@ def installation(engine: Engine, supply: Supply, deepep: bool = False) -> list[S
     first = environment_step(engine)
     last = [device_step(engine)] if stack.emulated else []
     if stack.links:
-        *others, linking = linked_steps(engine, installation(engine.origin, supply))
+        *others, linking = linked_steps(engine, installation(origin_of(engine), supply))
         return [*others, first, linking, plugin_step(engine), *last]
     torch = torch_step(engine, supply)
     if not stack.needs_npu:

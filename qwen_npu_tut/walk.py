@@ -52,6 +52,7 @@ class Choice:
         if self.recorded and not self.stack.emulated:
             raise problem("recorded-not-installed", stack=self.stack.name)
 
+# %% ../nbs/walk.ipynb #0bf90f67
 def choose(host: Host | None = None, /, **given) -> Choice:
     """Read the machine, this one or a recorded one, and the settings; None counts as not given.
 

@@ -21,7 +21,7 @@ from ..base.events import problem
 from ..base.files import program
 from .plan import FileDone, PackagesDone, Spared, Step, make_step
 from .stacks import Stack
-from .target import TORCH, Engine, Supply
+from .target import TORCH, Engine, Supply, origin_of
 
 # %% ../../nbs/engine/cpu.ipynb #a2ef2f82
 LOCKS = Path(str(files("qwen_npu_tut"))) / "locks"
@@ -95,6 +95,7 @@ def _row(name: str, data: bytes) -> str:
     digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
     return f"{name},sha256={digest},{len(data)}\n"
 
+# %% ../../nbs/engine/cpu.ipynb #c4f63acf
 def plugin_step(engine: Engine) -> Step:
     "The CPU platform, the teaching model's module and the stack's emulation, laid into the engine."
     package, site, release = Path(str(files("qwen_npu_tut"))), engine.site, version("qwen_npu_tut")
@@ -120,8 +121,8 @@ def linked_steps(engine: Engine, origin: Sequence[Step]) -> list[Step]:
     "The steps of the engine whose files are shared, and the one that links to its packages."
     packages = [each.done for each in origin if isinstance(each.done, PackagesDone)]
     versions = {name: pin for done in packages for name, pin in done.versions.items()}
-    there, name = PackagesDone(engine.site, versions), engine.origin.name
-    sites = (str(engine.origin.site), str(engine.site))
+    there, name = PackagesDone(engine.site, versions), origin_of(engine).name
+    sites = (str(origin_of(engine).site), str(engine.site))
     linking = (sys.executable, str(program("link_tree")), *sites, "qwen_npu_tut")
     spared = [replace(each, name=f"{name} {each.name}", done=Spared(each.done, there))
               for each in origin]

@@ -82,16 +82,10 @@ class Stack(Recipe):
 
     def version(self, package: str) -> str: return self.pins[package].version
 
-    @property
-    def needs_npu(self) -> bool: return bool(self.series)
-
-    @property
-    def emulated(self) -> bool: return bool(self.rehearses)
-
-    @property
-    def on_npu(self) -> bool:
-        "Whether its SGLang takes the path for NPUs, on a real or on an emulated one."
-        return self.needs_npu or self.emulated
+    needs_npu = property(lambda self: bool(self.series))
+    emulated = property(lambda self: bool(self.rehearses))
+    # its SGLang takes the path for NPUs, on a real or on an emulated one
+    on_npu = property(lambda self: self.needs_npu or self.emulated)
 
 # %% ../../nbs/engine/stacks.ipynb #9cae646d
 def frozen(value: object) -> object:

@@ -218,6 +218,9 @@ def test_all_of_it_was_asked():
         "cpu-x86_64-cuda.txt",
         "cpu-x86_64.txt",
         "dev_requirements",
+        "guide-aarch64.txt",
+        "guide-x86_64-cuda.txt",
+        "guide-x86_64.txt",
         "requirements",
     ]
     rows = next(rows for name, rows, _ in LISTS if name == "cpu-aarch64.txt")

@@ -88,6 +88,7 @@ class Stream:
         event.record(self)
         return event
 
+# %% ../../../nbs/rehearsal/emulated/device.ipynb #31363c1e
 class Event:
     "An event of torch.npu: a moment."
     def __init__(self, enable_timing=False, blocking=False, interprocess=False, **kwargs):
@@ -234,6 +235,7 @@ def device_of_context() -> torch.device | None:
     kind = torch.utils._device.DeviceContext
     return next((each.device for each in modes if isinstance(each, kind)), None)
 
+# %% ../../../nbs/rehearsal/emulated/device.ipynb #bfcaa7ac
 def at_home(function: Callable) -> Callable:
     """For a torch before 2.9: what shall go to an NPU stays on the processor.
 
@@ -270,6 +272,7 @@ def adopt(module: types.ModuleType) -> None:
     torch._register_device_module("npu", module)
     torch.utils.generate_methods_for_privateuse1_backend()
 
+# %% ../../../nbs/rehearsal/emulated/device.ipynb #814c203e
 def install(way: str) -> None:
     "Makes torch.npu; `way` is native or mapped."
     global now

@@ -77,6 +77,7 @@ def reaches_host(arguments: tuple, named: dict, results) -> bool:
     return waits and any(each.is_cpu for each in tensors(results)) and any(
         each.is_npu for each in tensors((arguments, named)))
 
+# %% ../../../nbs/rehearsal/emulated/graphs.ipynb #9175499c
 class Recorder(TorchDispatchMode):
     "While it is on, each operator that writes becomes a step."
     def __init__(self, steps: list[Step]):
@@ -155,6 +156,7 @@ class NPUGraph:
             each.named |= {name: change[name] for name in change if name in each.named}
             each.updated.release()
 
+# %% ../../../nbs/rehearsal/emulated/graphs.ipynb #7450790f
 @contextlib.contextmanager
 def graph(npu_graph: NPUGraph, pool=None, stream=None, capture_error_mode="global",
           auto_dispatch_capture=False, **kwargs):

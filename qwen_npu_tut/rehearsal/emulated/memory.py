@@ -39,6 +39,7 @@ def number(name: str, default: int) -> int:
     if not text.isdecimal(): raise RuntimeError(said("not-a-number", name=name, value=text))
     return int(text)
 
+# %% ../../../nbs/rehearsal/emulated/memory.ipynb #43e31558
 @cache
 def chip() -> Chip:
     "The chip of NPU_EMULATED_CHIP, A2 where it is unset; RuntimeError for one that is not known."
