@@ -132,7 +132,7 @@ class Room:
 def expected(version: str, shape: Shape, device: Device, ranks: int = 1, taken: float = 0) -> Room:
     """By hand: what is free after the load less what is to stay free, in whole pages.
 
-    `taken`: GB that the load takes beside the weights. 0.5.3rc0 counts requests before it rounds."""
+    `taken`: GB that the load takes beside the weights. 0.5.3rc0 counts requests, then rounds."""
     # Every rank has all norms and a share of the rest, which is as good as all.
     load = shape.parameters * 2 / ranks / GB + taken
     share = kept_free(version, device, ranks)
@@ -151,7 +151,8 @@ def started(stack: str, shape: Shape, folder: Path, *flags: str, **variables: st
         pytest.skip(f"the engine is not installed: qwen-npu install --stack {stack}")
     fetch(choose(stack=stack, model=TEACHING_MODEL), keep_served=True)
     model, log = folder / "model", folder / "log"
-    shutil.copytree(model_folder(TEACHING_MODEL), model, ignore=shutil.ignore_patterns("*.safetensors"))
+    weightless = shutil.ignore_patterns("*.safetensors")
+    shutil.copytree(model_folder(TEACHING_MODEL), model, ignore=weightless)
     (model / "config.json").write_text(json.dumps(shape.config()))
     port = free_port("127.0.0.1", 0)
     own = {**engine.stack.environment, "NPU_EMULATED_LAZY": "1", "HF_HUB_OFFLINE": "1"}
