@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import entry_points, version
+from importlib.metadata import distribution, version
 from importlib.resources import files
 from pathlib import Path
 from packaging.utils import canonicalize_name
@@ -88,7 +88,7 @@ FOR_THE_ENGINE = ("__init__.py", "rehearsal/__init__.py", "rehearsal/cpu_platfor
                   "rehearsal/tutor.py", "teaching/*")
 FOR_AN_EMULATION = ("devices.toml", "rehearsal/emulated/*")
 SWITCH = "[torch.backends]\nqwen_npu_emulated = qwen_npu_tut.rehearsal.emulated.switch:activate\n"
-METADATA = "Metadata-Version: 2.1\nName: qwen_npu_tut\nVersion: {}\n"
+METADATA = "Metadata-Version: 2.1\nName: {}\nVersion: {}\n"
 
 def _row(name: str, data: bytes) -> str:
     "A line of a RECORD, in the form of the binary distribution format (packaging.python.org)."
@@ -99,15 +99,16 @@ def _row(name: str, data: bytes) -> str:
 def plugin_step(engine: Engine) -> Step:
     "The CPU platform, the teaching model's module and the stack's emulation, laid into the engine."
     package, site, release = Path(str(files("qwen_npu_tut"))), engine.site, version("qwen_npu_tut")
-    about = f"qwen_npu_tut-{release}.dist-info"
     emulated = engine.stack.emulated
+    # another name, so that a checkout on PYTHONPATH cannot hide the switch
+    name = "qwen_npu_emulated" if emulated else "qwen_npu_tut"
+    about = f"{name}-{release}.dist-info"
     laid = {f"qwen_npu_tut/{path.relative_to(package)}": path.read_bytes()
             for pattern in FOR_THE_ENGINE + FOR_AN_EMULATION * emulated
             for path in sorted(package.glob(pattern)) if path.is_file()}
-    ours = (each for each in entry_points(group="sglang.srt.platforms")
-            if each.value.startswith("qwen_npu_tut."))
+    ours = distribution("qwen_npu_tut").entry_points.select(group="sglang.srt.platforms")
     answers = (f"{each.name} = {each.value}\n" for each in ours)
-    texts = {"METADATA": METADATA.format(release),
+    texts = {"METADATA": METADATA.format(name, release),
              "entry_points.txt": "".join(["[sglang.srt.platforms]\n", *answers, SWITCH * emulated])}
     laid |= {f"{about}/{name}": text.encode() for name, text in texts.items()}
     record = "".join(_row(name, data) for name, data in laid.items())

@@ -12,12 +12,13 @@ import sys
 
 source, site, about, metadata, entry_points, record = sys.argv[1:]
 source, site = pathlib.Path(source), pathlib.Path(site)
-package = about.partition("-")[0]
+names = [line.rsplit(",", 2)[0] for line in record.splitlines()]
+package = names[0].partition("/")[0]
 if not (source / package).is_dir():
     sys.exit(f"The package {package} is not in {source}: put it there, or install it by hand.")
-for old in (site / package, *site.glob(f"{package}-*.dist-info")):
+known = [*site.glob(f"{package}-*.dist-info"), *site.glob(f"{about.partition('-')[0]}-*.dist-info")]
+for old in (site / package, *known):
     shutil.rmtree(old, ignore_errors=True)
-names = [line.rsplit(",", 2)[0] for line in record.splitlines()]
 for name in (name for name in names if name.startswith(f"{package}/")):
     (site / name).parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source / name, site / name)
