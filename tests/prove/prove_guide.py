@@ -61,7 +61,8 @@ class Typed:
     "The guide's line, started as a program is: its address, its log, its process."
 
     def __init__(self, choice, folder: Path, *more: str, **variables: str):
-        self.port, self.log = free_port("127.0.0.1", 0), folder / "server.log"
+        self.port = free_port("127.0.0.1", 0)
+        self.log = folder / f"server-{self.port}.log"  # its own: READY of another is no sign
         page_line = stacks()["guide"].page_line.replace("0.0.0.0", "127.0.0.1")
         line = [*shlex.split(page_line.replace("30000", str(self.port))), *more]
         search = f"{choice.engine.python.parent}{os.pathsep}{os.environ['PATH']}"
@@ -206,8 +207,8 @@ def test_a_prefix_hit_with_and_without_fia(choice, folder):
         fia_first, fia_second = server.says(LONG), server.says(LONG)
         assert re.search(r"#cached-token: (?!0,)\d+", server.text())
     assert fia_first == first and fia_second != first
-    line = ("cann-8.2", "emulated-guide")
-    assert not any("ASCEND_USE_FIA" in stacks()[each].environment for each in line)
+    ours = (stacks()[each].environment for each in ("cann-8.2", "emulated-guide"))
+    assert not any("ASCEND_USE_FIA" in each for each in ours)
 
 
 def test_which_heads_load(choice, folder):
