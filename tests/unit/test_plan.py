@@ -21,7 +21,7 @@ from qwen_npu_tut.engine import cpu
 from qwen_npu_tut.engine.cpu import device_step, linked_steps, lock_rows, plugin_step
 from qwen_npu_tut.engine.plan import FileDone, PackagesDone, Step, open_steps, run_plan
 from qwen_npu_tut.engine.stacks import stacks
-from qwen_npu_tut.engine.target import Engine, stack_folder
+from qwen_npu_tut.engine.target import Engine, origin_of, stack_folder
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.host.system import Host
 from qwen_npu_tut.install import environment_step
@@ -216,17 +216,17 @@ def linking(private_home):
 
     The packages are a few files; the environments, the links and the plugins are the real ones."""
     engine = Engine(read_machine(Host()), stacks()["emulated"])
-    site, about = engine.origin.site, engine.origin.site / "one-1.0.dist-info"
+    site, about = origin_of(engine).site, origin_of(engine).site / "one-1.0.dist-info"
     files = (site / "one.py", site / "two" / "x.py", about / "RECORD")
     script = "import pathlib, sys\nfor each in map(pathlib.Path, sys.argv[1:]):\n"
     script += "    each.parent.mkdir(parents=True, exist_ok=True)\n    each.touch()"
     laying = (sys.executable, "-c", script, *map(str, files))
-    python = engine.origin.python
+    python = origin_of(engine).python
     making = (sys.executable, "-m", "venv", "--without-pip", str(python.parents[1]))
     own = [
         Step("environment", "a test", making, FileDone(python)),
         Step("packages", "a test", laying, PackagesDone(site, {"one": "1.0"})),
-        plugin_step(engine.origin),
+        plugin_step(origin_of(engine)),
     ]
     return engine, [*linked_steps(engine, own), plugin_step(engine)]
 
@@ -256,14 +256,14 @@ def test_either_of_two_engines_that_share_files_stays_whole(linking, gone):
     steps = with_environment(engine, steps)
     run_plan(steps, os.environ)
     assert open_steps(steps) == []
-    assert (engine.site / "one.py").samefile(engine.origin.site / "one.py")
-    plugins = [each.site / "qwen_npu_tut" / "__init__.py" for each in (engine, engine.origin)]
+    assert (engine.site / "one.py").samefile(origin_of(engine).site / "one.py")
+    plugins = [each.site / "qwen_npu_tut" / "__init__.py" for each in (engine, origin_of(engine))]
     assert not plugins[0].samefile(plugins[1])
     shutil.rmtree(stack_folder(gone))
     if gone == "cpu":  # and nobody installs it again for the other's sake
         assert open_steps(steps) == [] and importable(engine).stdout == BOTH
     else:
-        assert importable(engine.origin).stdout == "True ['qwen_npu_cpu']\n"
+        assert importable(origin_of(engine)).stdout == "True ['qwen_npu_cpu']\n"
         assert [each.name for each in open_steps(steps)] == ["environment", "linked", "plugin"]
         run_plan(steps, os.environ)
         assert importable(engine).stdout == BOTH
@@ -278,7 +278,7 @@ def test_links_that_were_interrupted_are_made_by_the_next_run(linking):
     assert [each.name for each in open_steps(steps)] == ["linked"]
     run_plan(steps, os.environ)
     assert importable(engine).stdout == BOTH
-    assert (engine.origin.site / "one-1.0.dist-info" / "RECORD").is_file()
+    assert (origin_of(engine).site / "one-1.0.dist-info" / "RECORD").is_file()
 
 
 def test_the_emulation_is_in_the_emulated_engines_alone(private_home):

@@ -5,7 +5,7 @@ import pytest
 
 from qwen_npu_tut.engine import target
 from qwen_npu_tut.engine.stacks import stacks
-from qwen_npu_tut.engine.target import Engine, supply
+from qwen_npu_tut.engine.target import Engine, origin_of, supply
 from qwen_npu_tut.host.machine import read_machine
 
 MIRROR = "https://mirror.example/simple"
@@ -60,7 +60,7 @@ def test_a_whole_engine_asks_nobody(engine, asked):
 def test_an_engine_that_links_asks_nobody_where_its_files_are(engine, asked, place):
     "In the folder of the engine that it links to; or, when that one is gone, in its own."
     linking = Engine(engine.machine, stacks()["emulated"])
-    assert linking.origin == engine and linking.site != engine.site
+    assert origin_of(linking) == engine and linking.site != engine.site
     install(engine if place == "origin" else linking, *engine.stack.pins)
     assert (supply(linking).pip, asked) == ({}, [])
 
