@@ -17,7 +17,7 @@ from .base.events import Listener, Problem, phrase, problem, unheard
 from .base.settings import Settings, TEACHING_MODEL, home, read_settings, shown
 from .check import Finding, Report, check, judged
 from .download import download
-from .engine.advisories import also_known, holes, objections
+from .engine.advisories import also_known, holes, needful, objections
 from .engine.cpu import plugin_step
 from .engine.plan import FileDone, Step, make_step, open_steps, run_plan
 from .engine.stacks import Stack, fitting_stack, preset_of, rehearsed, stacks
@@ -62,6 +62,7 @@ def choose(host: Host | None = None, /, **given) -> Choice:
     preset, recorded, here = preset_of(named.preset, stack), isinstance(host, RecordedHost), None
     if recorded and stack.emulated:
         here, fitting = read_machine(Host()), fitting_stack(machine)
+        fitting = replace(fitting, launch=needful(fitting.launch, stack.version("sglang")))
         if fitting.needs_npu: stack = rehearsed(fitting, stack, machine.series)
     usual = {"model": preset.model if preset else stack.model}
     return Choice(read_settings(defaults=usual, **given), machine, stack, recorded, here)

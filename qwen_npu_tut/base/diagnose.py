@@ -31,7 +31,7 @@ class Row:
     cause: str
     fix: str
     source: str
-    proof: str       # confirmed, stated, inferred, or run: seen by this project
+    proof: str       # as a pin's, or confirmed: by the makers
     example: str     # a line that shows it
     pattern: str = ""
     follows: tuple[str, ...] = ()  # failures of which it is an echo; "*": of any

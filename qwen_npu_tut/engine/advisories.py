@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Advisory', 'concerns', 'objects', 'means', 'every_advisory', 'advisories', 'holes', 'also_known', 'flag_pairs',
-           'flags_of', 'avoids', 'objections']
+           'flags_of', 'avoids', 'needful', 'objections']
 
 # %% ../../nbs/engine/advisories.ipynb #ad715003
 from collections.abc import Mapping, Sequence
@@ -113,6 +113,17 @@ def avoids(flags: Mapping[str, str], known: Advisory) -> bool:
     "Whether a server that is started with these flags does not meet something known."
     needed = flags_of(known.avoided_by)
     return bool(needed) and all(flags.get(flag) == words for flag, words in needed.items())
+
+# %% ../../nbs/engine/advisories.ipynb #aec00002
+def needful(line: Sequence[str], release: str) -> tuple[str, ...]:
+    "A line for another release of SGLang, without words that only avoid faults which it has not."
+    avoiding = {" ".join(each.avoided_by): set() for each in every_advisory()}
+    for each in every_advisory(): avoiding[" ".join(each.avoided_by)].add(concerns(each, release))
+    text = " ".join(line)
+    for words in (words for words, concern in avoiding.items() if not any(concern)):
+        text = text.replace(words, "")
+    return tuple(text.split())
+
 
 # %% ../../nbs/engine/advisories.ipynb #1a0c0008
 def objections(stack: Stack, flags: Sequence[str],

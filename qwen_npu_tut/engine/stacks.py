@@ -228,7 +228,7 @@ def fitting_stack(machine: Machine) -> Stack:
 # %% ../../nbs/engine/stacks.ipynb #5eed0002
 def rehearsed(stack: Stack, emulated: Stack, series: str = "") -> Stack:
     "An emulated stack that starts as an NPU stack does; its own variables win, its chip is named."
-    taken = ("launch", "reasoning_parser", "tool_call_parser", "lacks")
+    taken = ("launch", "reasoning_parser", "tool_call_parser")
     chip = {"NPU_EMULATED_CHIP": series} if series else {}
     return replace(
         emulated, **{name: getattr(stack, name) for name in taken}, rehearses=stack.name,

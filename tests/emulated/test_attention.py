@@ -57,7 +57,7 @@ class Batch:
                     scores = [scale * float(own.double() @ keys[n, side].double())
                               for n in range(sees)]
                     weights = [math.exp(score - max(scores)) for score in scores]
-                    whole = sum(weight * values[n, side].double() for n, weight in enumerate(weights))
+                    whole = sum(each * values[n, side].double() for n, each in enumerate(weights))
                     rows.append(whole / sum(weights))
             first += new
         shape = len(self.query), self.heads, self.v_width
@@ -162,7 +162,8 @@ def test_fused_new_tokens(before, shape, page, seed, layout):
 def test_fused_without_pages(new, before, count, shape, seed, causal):
     "A batch of sequences as long as each other, and the same sequences one behind the other."
     batch = Batch([(before, new)] * count, shape, 4, seed)
-    query, keys, values, mask = on(batch.query, torch.cat(batch.keys), torch.cat(batch.values), MASK)
+    keys, values = torch.cat(batch.keys), torch.cat(batch.values)
+    query, keys, values, mask = on(batch.query, keys, values, MASK)
     named = dict(num_heads=batch.heads, num_key_value_heads=batch.shared, scale=0.3,
                  sparse_mode=3 if causal else 0, atten_mask=mask if causal else None)
     wanted, fused = batch.wanted(0.3, causal), ours.npu_fused_infer_attention_score

@@ -158,7 +158,7 @@ def test_small_things_that_are_called():
 
 
 def test_a_name_of_python_itself_is_absent():
-    "So that copying, pickling and inspecting a module or a name do not take it for an emulated one."
+    "So that what copies, pickles or inspects a name does not take it for an emulated one."
     import torch_npu
     for asked in (torch_npu, torch_npu.npu_dynamic_quant):
         assert not hasattr(asked, "__wrapped__") and not hasattr(asked, "__array__")

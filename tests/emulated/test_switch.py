@@ -2,12 +2,13 @@
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 import torch
 
-from qwen_npu_tut.rehearsal.emulated import switch
+from qwen_npu_tut.rehearsal.emulated import memory, switch
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "qwen_npu_tut" / "programs" / "build_device.py"
@@ -15,7 +16,7 @@ WING = ROOT / "qwen_npu_tut" / "rehearsal" / "emulated"
 OURS = ("torch_npu", "torchair", "sgl_kernel_npu", "acl")
 
 
-@pytest.mark.parametrize("value", [None, "0", "true", ""])
+@pytest.mark.parametrize("value", [None, "true"])
 def test_without_the_variable_there_is_no_npu(python, value):
     program = f"""
 import importlib.util, torch
@@ -37,14 +38,15 @@ print(torch.npu.get_device_name(), torch.npu.device_count(), torch.zeros(1, devi
 
 
 @pytest.mark.parametrize("name", ["torch-npu", "torch_npu", "Torch.NPU"])
-def test_it_stays_away_from_an_installed_torch_npu(python, tmp_path, name):
+def test_it_stays_away_from_an_installed_torch_npu(monkeypatch, tmp_path, name):
     about = tmp_path / "torch_npu-2.9.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 2.9.0\n")
-    program = f"import sys\nsys.path.append({str(tmp_path)!r})\nimport torch\nprint('went on')"
-    ran = python(program, NPU_EMULATED="1")
-    assert ran.returncode == 1 and "went on" not in ran.stdout
-    assert switch.said("real-npu", what=name) in ran.stderr
+    assert switch.real_npu() == ""
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(RuntimeError) as refused:
+        switch.activate()
+    assert str(refused.value) == switch.said("real-npu", what=name)
 
 
 def test_it_stays_away_from_a_device_file(monkeypatch, tmp_path):
@@ -58,42 +60,70 @@ def test_it_stays_away_from_a_device_file(monkeypatch, tmp_path):
         switch.activate()
 
 
-@pytest.mark.parametrize(
-    "variables",
-    [
-        {"NPU_EMULATED_CHIP": "A9"},
-        {"NPU_EMULATED_DEVICE": "real"},
-        {"NPU_EMULATED_COUNT": "two"},
-        {"NPU_EMULATED_TOTAL_MB": "-5"},
-        {"NPU_EMULATED_USED_MB": "1.5"},
-    ],
-)
-def test_a_wrong_variable_ends_the_process_by_its_name(python, variables):
-    ran = python("import torch", NPU_EMULATED="1", **variables)
-    (name, value), last = *variables.items(), ran.stderr.strip().splitlines()
-    assert ran.returncode == 1
-    assert any(name in line and value in line and line.startswith("Runtime") for line in last)
+WRONG = {
+    "NPU_EMULATED_CHIP": "A9",
+    "NPU_EMULATED_COUNT": "two",
+    "NPU_EMULATED_TOTAL_MB": "-5",
+    "NPU_EMULATED_USED_MB": "1.5",
+    "NPU_EMULATED_LOADED_MB": "much",
+}
 
 
-@pytest.mark.parametrize(
-    "chip, name, count", [("A3", "Ascend910_9382", 16), ("910B4", "Ascend910B4", 8)]
-)
-def test_other_chips(python, chip, name, count):
-    program = "import torch\nprint(torch.npu.get_device_name(), torch.npu.device_count())"
-    ran = python(program, NPU_EMULATED="1", NPU_EMULATED_CHIP=chip)
-    assert ran.stdout == f"{name} (emulated) {count}\n", ran.stderr
+@pytest.fixture
+def chip(monkeypatch):
+    "The chip that variables make."
+
+    def make(**variables):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        memory.chip.cache_clear()
+        return memory.chip()
+
+    yield make
+    monkeypatch.undo()
+    memory.chip.cache_clear()
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_variable_is_refused_by_its_name(chip, name):
+    with pytest.raises(RuntimeError, match=f"{name} is '{re.escape(WRONG[name])}'"):
+        chip(**{name: WRONG[name]})
+
+
+def test_a_refusal_ends_the_process(python):
+    ran = python("import torch\nprint('went on')", NPU_EMULATED="1", NPU_EMULATED_DEVICE="real")
+    assert ran.returncode == 1 and ran.stdout == ""
+    assert f"RuntimeError: {switch.said('no-such-way', way='real')}\n" in ran.stderr
+
+
+@pytest.mark.parametrize("name", ["A2", "A3", "910B4"])
+def test_chips_are_the_rows_of_the_table(chip, name):
+    file = ROOT / "qwen_npu_tut" / "devices.toml"
+    row = tomllib.loads(file.read_text(encoding="utf8"))["chips"][name]
+    made = chip(NPU_EMULATED_CHIP=name)
+    assert (made.name, made.devices) == (row["name"], row["devices"])
+    assert made.total == row["total_mib"] * 2**20
+    assert abs((made.total - made.used) / 2**30 - row["free_gib"]) < 0.001
+
+
+def test_variables_replace_what_a_chip_has(chip):
+    sizes = {"TOTAL_MB": "1000", "USED_MB": "10", "LOADED_MB": "5", "COUNT": "2"}
+    made = chip(**{f"NPU_EMULATED_{name}": value for name, value in sizes.items()})
+    megabytes = [each / 2**20 for each in (made.total, made.used, made.loaded)]
+    assert (megabytes, made.devices) == ([1000, 10, 5], 2)
 
 
 MAPPED = """
 import os, subprocess, sys
 from pathlib import Path
-from qwen_npu_tut.rehearsal.emulated import switch
+from qwen_npu_tut.rehearsal.emulated import memory, switch
 os.environ["NPU_EMULATED"] = "1"
 switch.library = lambda: Path("/nowhere.so")
 import torch
 print(torch.zeros(1, device="npu").device, os.environ["NPU_EMULATED_DEVICE"])
 sys.stdout.flush()
-subprocess.run([sys.executable, "-c", "import torch; print(torch.zeros(1, device='npu').device)"])
+child = "import torch; print(torch.zeros(1, device='npu').device)"
+subprocess.run([sys.executable, "-c", child])
 """
 
 

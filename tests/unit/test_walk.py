@@ -10,8 +10,10 @@ import pytest
 
 from qwen_npu_tut import walk
 from qwen_npu_tut.base.events import Problem
+from qwen_npu_tut.engine.advisories import needful
 from qwen_npu_tut.engine.plan import open_steps
 from qwen_npu_tut.engine.stacks import fitting_stack, presets, stacks
+from qwen_npu_tut.host.record import read_record
 from qwen_npu_tut.model.folder import model_folder, verify
 from qwen_npu_tut.rehearsal.hub import Hub, small_model
 
@@ -131,12 +133,23 @@ def test_a_recorded_server_is_walked_through_on_an_emulated_engine(unset, server
     made = walk.serving(choice, {})
     assert made.line[0] == str(choice.engine.python) and f"/stacks/{name}/env/" in made.line[0]
     words = " ".join(made.line)
-    assert " ".join(fits.stack.launch) in words and " ".join(row.launch) not in words
+    line = needful(fits.stack.launch, row.version("sglang"))
+    assert " ".join(line) in words and " ".join(row.launch) not in words
     assert made.environment.items() >= (fits.stack.environment | row.environment).items()
     assert made.environment["NPU_EMULATED_CHIP"] == fits.machine.series
     assert choice.settings.model == row.model and "--max-total-tokens" in made.line
     steps = [step.name for step in walk.planned(choice, ask=False)]
     assert steps == [step.name for step in walk.planned(walk.choose(stack=name), ask=False)]
+
+
+def test_a_line_is_rehearsed_without_what_only_its_own_release_needs(unset):
+    "The A3 of the package has CANN 8.2: its line avoids a fault of 0.5.3rc0 by llguidance."
+    server = read_record(machines.SHIPPED / "a3.json")
+    for name, there in (("emulated", False), ("emulated-guide", True)):
+        choice = walk.choose(server, stack=name)
+        assert choice.stack.rehearses == "cann-8.2" and choice.stack.launch[0] == "--device"
+        assert ("llguidance" in walk.serving(choice, {}).line) == there
+        assert choice.stack.lacks == stacks()[name].lacks
 
 
 def test_several_devices_keep_the_variables_of_both(unset):
@@ -212,7 +225,7 @@ def test_what_an_emulated_stack_adds_is_counted_apart(unset):
     guide = walk.choose(stack="emulated-guide")
     alone = walk.sizes(guide, walk.planned(guide, ask=False))
     assert (alone.download, alone.seconds) == (
-        guide.stack.download_bytes[arch],
+        guide.stack.download_bytes.get(arch, 0),
         guide.stack.install_seconds,
     )
     assert walk.sizes(choice, []).seconds == 0

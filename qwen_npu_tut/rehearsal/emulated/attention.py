@@ -18,13 +18,14 @@ from .operators import fits, lacking, within
 def attend(query, keys, values, lengths, scale: float, causal: bool):
     """[batch, new, heads, dim] of query [batch, new, heads, dim] over keys and values
     [batch, rows, kv heads, dim], of which the first lengths [batch] are there (at least one)."""
-    new, heads, shared = query.shape[1], query.shape[2], keys.shape[2]
+    new, shared = query.shape[1], keys.shape[2]
+    group = query.shape[2] // shared
     seen = lengths[:, None] + (torch.arange(1 - new, 1) if causal else torch.zeros(new, dtype=int))
     mask = torch.arange(keys.shape[1]) < seen[..., None]
-    query, keys, values = (each.transpose(1, 2) for each in (query, keys, values))
-    mixed = F.scaled_dot_product_attention(query, keys, values, mask[:, None], scale=scale,
-                                           enable_gqa=heads != shared)
-    return mixed.transpose(1, 2)
+    query = query.unflatten(2, (shared, group)).permute(0, 2, 3, 1, 4).flatten(2, 3)
+    mixed = F.scaled_dot_product_attention(query, keys.transpose(1, 2), values.transpose(1, 2),
+                                           mask.repeat(1, group, 1)[:, None], scale=scale)
+    return mixed.unflatten(2, (group, new)).permute(0, 3, 1, 2, 4).flatten(2, 3)
 
 # %% ../../../nbs/rehearsal/emulated/attention.ipynb #atte0012
 STRETCH = 128  # rows; the page of SGLang on an NPU

@@ -11,11 +11,11 @@ import re
 from collections.abc import Callable
 from types import FunctionType
 
-# %% ../../../nbs/rehearsal/emulated/collectives.ipynb #97759171
+# %% ../../../nbs/rehearsal/emulated/collectives.ipynb #64792ff1
 import torch.distributed
 from .graphs import record
 
-# %% ../../../nbs/rehearsal/emulated/collectives.ipynb #c6cf7b16
+# %% ../../../nbs/rehearsal/emulated/collectives.ipynb #bc134e80
 COLLECTIVE = re.compile(r"(all_|broadcast|gather|reduce|scatter|i?send|i?recv)(?!.*object)")
 
 def collectives(module) -> dict[str, Callable]:

@@ -67,7 +67,7 @@ class Native:
 
 now: Mapped | Native
 
-# %% ../../../nbs/rehearsal/emulated/device.ipynb #af457241
+# %% ../../../nbs/rehearsal/emulated/device.ipynb #49d29daa
 class Stream:
     "A stream of torch.npu; as a context it may be entered as often as anyone likes."
     def __init__(self, device=None, priority=0, **kwargs):
@@ -99,7 +99,7 @@ class Event:
     def synchronize(self) -> None: pass
     def elapsed_time(self, end) -> float: return (end.at - self.at) * 1e3   # milliseconds
 
-# %% ../../../nbs/rehearsal/emulated/device.ipynb #a7149015
+# %% ../../../nbs/rehearsal/emulated/device.ipynb #73ae681f
 class Entered:
     "What `with torch.npu.stream(s)` enters."
     def __init__(self, stream: Stream | None): self.stream = stream
@@ -119,7 +119,7 @@ def stream_of(index: int) -> Stream:
     "The one stream of a device."
     return Stream(index)
 
-# %% ../../../nbs/rehearsal/emulated/device.ipynb #49d29daa
+# %% ../../../nbs/rehearsal/emulated/device.ipynb #6c76fc43
 def mem_get_info(device=None) -> tuple[int, int]:
     "Free and total bytes of a device."
     live, _, base = now.figures(index_of(device))
@@ -141,7 +141,7 @@ def get_device_properties(device=None) -> types.SimpleNamespace:
                                  uuid="emulated", multi_processor_count=20, cube_core_num=20,
                                  vector_core_num=40, L2_cache_size=192 * memory.MB)
 
-# %% ../../../nbs/rehearsal/emulated/device.ipynb #f0428d9f
+# %% ../../../nbs/rehearsal/emulated/device.ipynb #10b26756
 def nothing(*args, **kwargs) -> None:
     "What a device would do, and a processor need not."
 
@@ -158,14 +158,14 @@ RANDOM = dict(get_rng_state=get_rng_state, set_rng_state=set_rng_state, manual_s
               manual_seed_all=seeded, initial_seed=torch.initial_seed, seed=torch.seed,
               seed_all=torch.seed)
 
-# %% ../../../nbs/rehearsal/emulated/device.ipynb #6c76fc43
+# %% ../../../nbs/rehearsal/emulated/device.ipynb #934b4162
 class Generator(torch.Generator):
     "A random generator; one for an NPU is the processor's, too."
     def __new__(cls, device="cpu"):
         device = torch.device(device)
         return super().__new__(cls, "cpu" if device.type == "npu" else device)
 
-# %% ../../../nbs/rehearsal/emulated/device.ipynb #c7cf5258
+# %% ../../../nbs/rehearsal/emulated/device.ipynb #e7d58a57
 def names() -> dict[str, object]:
     "Everything that `torch.npu` has here, by name."
     chip = memory.chip()
@@ -194,7 +194,7 @@ def names() -> dict[str, object]:
         config=types.SimpleNamespace(allow_internal_format=False),
         random=types.SimpleNamespace(**RANDOM))
 
-# %% ../../../nbs/rehearsal/emulated/device.ipynb #934b4162
+# %% ../../../nbs/rehearsal/emulated/device.ipynb #6892a8a0
 def empty_strided(size, stride, *, dtype=None, device=None, **kwargs) -> torch.Tensor:
     return memory.strided(now.counted[index_of(device)], size, stride, dtype)
 
@@ -215,7 +215,7 @@ def map_kernels() -> torch.library.Library:
     kernels.impl("zeros", zeros, "PrivateUse1")
     return kernels
 
-# %% ../../../nbs/rehearsal/emulated/device.ipynb #e7d58a57
+# %% ../../../nbs/rehearsal/emulated/device.ipynb #6abdf8ba
 PINNED = ("empty zeros ones full tensor rand randn randint arange empty_strided empty_like "
           "zeros_like ones_like full_like").split()
 
@@ -248,7 +248,7 @@ def at_home(function: Callable) -> Callable:
         return made.clone() if moved and moving and made is args[0] else made
     return run
 
-# %% ../../../nbs/rehearsal/emulated/device.ipynb #6892a8a0
+# %% ../../../nbs/rehearsal/emulated/device.ipynb #711d01ed
 def adopt_mapped(module: types.ModuleType) -> None:
     "The mapped device becomes torch's."
     registration = torch.utils.backend_registration

@@ -67,6 +67,7 @@ def depends_on_values(operator, arguments: tuple, named: dict) -> bool:
     if name == "index":   # only a mask chooses by its values
         return any(each.dtype in (torch.bool, torch.uint8) for each in tensors(arguments[1]))
     if name == "repeat_interleave" and named.get("output_size") is not None: return False
+    if name == "is_nonzero": return True   # torch's tags leave this one out
     tags = operator.tags
     return torch.Tag.data_dependent_output in tags or torch.Tag.dynamic_output_shape in tags
 
