@@ -28,8 +28,21 @@ CONFIG = get_config(path=ROOT)
 PUBLISHED = f"{CONFIG.doc_host}{CONFIG.doc_baseurl}/"  # where nbdev's links to names point
 
 CODE = re.compile(r"^```python$.*?^```$", re.M | re.S)
+CELL = re.compile(r"^```\{\.python .*?^```$", re.M | re.S)
+DEFINED = re.compile(r"^( *)(?:class|def) (\w+)", re.M)
 SPECIAL_NAME = re.compile(r"^(#+) ([\w.]*__\w+__)$", re.M)
 LINKED_NAME = re.compile(r"\[(`[^`\n]+`)\]\([^)\s]+\)")
+
+
+def anchors(
+    code: str,  # a cell of a page that shows its source
+) -> str:  # what nbdev's links to the names in it lead to
+    "Such a page is not run here, since it needs an engine: so nbdev writes no headings for names."
+    found, outer = [], ""
+    for indent, name in DEFINED.findall(code):
+        outer = outer if indent else name.lower()
+        found.append(f"{outer}.{name.lower()}" if indent else outer)
+    return "".join(f'<a id="{name}"></a>' for name in dict.fromkeys(found)) + "\n\n"
 
 
 class NbdevSite(Site):
@@ -43,6 +56,8 @@ class NbdevSite(Site):
         # is written.
         page.body = CODE.sub(lambda code: LINKED_NAME.sub(r"\1", code[0]), page.body)
         page.body = SPECIAL_NAME.sub(r"\1 `\2` {#\2}", page.body)  # else __call__ is a bold "call"
+        if page.front.get("skip_showdoc"):
+            page.body = CELL.sub(lambda code: anchors(code[0]) + code[0], page.body)
         return page
 
     def find_page(self, target):

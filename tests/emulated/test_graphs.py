@@ -205,7 +205,7 @@ def test_a_graph_keeps_its_tensors_as_long_as_it_lives():
     gc.collect()
     before = torch.npu.memory_allocated()
     x = torch.ones(1000, device="npu")
-    made, y = captured(lambda: scaled(x, context_lens=[1]) + x)
+    made, y = captured(lambda x=x: scaled(x, context_lens=[1]) + x)
     for _ in range(50):
         made.update(cpu_update_input=[{"context_lens": [2]}])
         made.replay()

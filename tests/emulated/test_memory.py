@@ -146,15 +146,15 @@ def test_what_a_load_takes_is_taken_once(python, way):
 def test_the_two_ways_count_alike():
     "The class that counts mapped tensors, and the library that counts native ones."
     chip = memory.chip()
-    mapped = memory.Counted(0, chip)
+    mapped = memory.Counted(6, chip)
     made = memory.strided(mapped, (3, 5 * MB), (5 * MB, 1), torch.uint8)
     assert mapped.live == made.nbytes == 15 * MB
     with pytest.raises(torch.OutOfMemoryError) as ours:
         memory.strided(mapped, (61 * 2**30,), (1,), torch.uint8)
-    keep = torch.empty(15 * MB, dtype=torch.uint8, device="npu:0")
-    assert live(0) == keep.nbytes
+    keep = torch.empty(15 * MB, dtype=torch.uint8, device="npu:6")
+    assert live(6) == keep.nbytes
     with pytest.raises(torch.OutOfMemoryError) as native:
-        torch.empty(61 * 2**30, dtype=torch.uint8, device="npu:0")
+        torch.empty(61 * 2**30, dtype=torch.uint8, device="npu:6")
     assert str(ours.value) == str(native.value).splitlines()[0]
     del made
     gc.collect()

@@ -116,7 +116,7 @@ def test_variables_replace_what_a_chip_has(chip):
 MAPPED = """
 import os, subprocess, sys
 from pathlib import Path
-from qwen_npu_tut.rehearsal.emulated import memory, switch
+from qwen_npu_tut.rehearsal.emulated import switch
 os.environ["NPU_EMULATED"] = "1"
 switch.library = lambda: Path("/nowhere.so")
 import torch

@@ -12,19 +12,21 @@ import sys
 import tomllib
 from functools import cache
 from importlib.metadata import distributions
+from importlib.resources import files
 from pathlib import Path
 
-# %% ../../../nbs/rehearsal/emulated/switch.ipynb #9d3b0c7b
+# %% ../../../nbs/rehearsal/emulated/switch.ipynb #e3929756
 @cache
 def sentences() -> dict[str, dict[str, str]]:
     "Rows by name: the sentence in `en`, and in `zh` where it is written."
-    return tomllib.loads(Path(__file__).with_name("sentences.toml").read_text("utf-8"))
+    file = files("qwen_npu_tut").joinpath("rehearsal", "emulated", "sentences.toml")
+    return tomllib.loads(file.read_text("utf-8"))
 
 def said(row: str, /, **values) -> str:
     "The sentence of that row with its values; KeyError where there is none or a value is missing."
     return sentences()[row]["en"].format(**values)
 
-# %% ../../../nbs/rehearsal/emulated/switch.ipynb #d59e16ff
+# %% ../../../nbs/rehearsal/emulated/switch.ipynb #14c9d897
 def real_npu(devices: Path = Path("/dev")) -> str:
     "What says that the real thing is here: a device file, or a package; empty where nothing does."
     file = next(iter(sorted(devices.glob("davinci[0-9]*"))), None)
@@ -32,9 +34,9 @@ def real_npu(devices: Path = Path("/dev")) -> str:
     names = (each.metadata["Name"] or "" for each in distributions())
     return next((name for name in names if re.sub(r"[-_.]+", "-", name.lower()) == "torch-npu"), "")
 
-# %% ../../../nbs/rehearsal/emulated/switch.ipynb #19aac3bd
+# %% ../../../nbs/rehearsal/emulated/switch.ipynb #1cb1e08d
 def library() -> Path:
-    "Where the native device for this torch lies: PREFIX/npu-device/2.14.1.so of torch's own PREFIX."
+    "Where the native device for this torch lies: npu-device/2.14.1.so in its environment."
     import torch
     return Path(torch.__file__).parents[4] / "npu-device" / f"{torch.__version__}.so"
 
@@ -52,7 +54,7 @@ def way() -> str:
     os.environ["NPU_EMULATED_DEVICE"] = chosen
     return chosen
 
-# %% ../../../nbs/rehearsal/emulated/switch.ipynb #3bae568c
+# %% ../../../nbs/rehearsal/emulated/switch.ipynb #5d779693
 def activate() -> None:
     """Makes the emulated NPU where NPU_EMULATED=1 says so; else nothing happens.
 
