@@ -56,7 +56,8 @@ def make_tokenizer():
     from tokenizers import AddedToken, normalizers
     from transformers.convert_slow_tokenizer import TikTokenConverter
     os.environ.setdefault("TIKTOKEN_CACHE_DIR", "")   # the file is local: no copy of it is kept
-    made = TikTokenConverter(str(qwen_ranks()), pattern=SPLITTING).converted()
+    # by position: the last is called additional_… in transformers 4, which takes no None for it
+    made = TikTokenConverter(str(qwen_ranks()), SPLITTING, False, []).converted()
     made.normalizer = normalizers.NFC()
     for texts, add, special in ((CONTROL, made.add_special_tokens, True),
                                 (MARKUP, made.add_tokens, False)):
