@@ -165,7 +165,8 @@ def load(service, requests: int, aborts: int) -> None:
 
 
 def test_a_thousand_requests_and_a_hundred_given_up_leave_nothing():
-    with thirty.served("emulated", "prove-leaks") as server:
+    # A small cache, so that it is in memory whole before the first look.
+    with thirty.served("emulated", "prove-leaks", max_total_tokens=4096) as server:
         service = endpoint_of(server)
         load(service, 300, 30)
         before = resident(server)
