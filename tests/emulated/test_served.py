@@ -175,13 +175,14 @@ def test_a_recorded_server_is_rehearsed_with_its_own_line(up, name):
     mine, its = flags_of(ours.line), flags_of(theirs.line)
     assert mine.pop("--served-model-name") == f"{its.pop('--served-model-name')}-emulated-npu"
     assert mine.pop("--max-total-tokens") == "32768"  # what the processor's memory takes
-    if name == "a3":  # its SGLang 0.5.3rc0 needs it against a fault that the emulated release has not
+    if fitting.version("sglang") == "0.5.3rc0":  # a cure for that release alone
         assert its.pop("--grammar-backend") == "llguidance"
     assert mine == its and its["--attention-backend"] == "ascend"
 
     # So is the environment, but for what makes the NPU an emulated one.
     assert ours.environment["NPU_EMULATED"] == "1"
     wanted = {**fitting.environment, **stacks()["emulated"].environment}
+    wanted.pop("TORCH_COMPILE_DISABLE", None)  # of the same cure
     assert wanted.items() <= ours.environment.items()
 
 
