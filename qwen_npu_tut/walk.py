@@ -21,7 +21,7 @@ from .engine.advisories import also_known, holes, needful, objections
 from .engine.cpu import plugin_step
 from .engine.plan import FileDone, Step, make_step, open_steps, run_plan
 from .engine.stacks import Stack, fitting_stack, preset_of, rehearsed, stacks
-from .engine.target import Engine, serving_base, supply
+from .engine.target import Engine, refuse, serving_base, supply
 from .host.machine import Machine, read_machine
 from .host.system import Host, RecordedHost
 from .kernels import installation
@@ -153,7 +153,12 @@ def report_on(choice: Choice, deep=False, live=True, host: Host | None = None) -
     machine = choice.machine
     if deep: machine = replace(machine, probe=_probed(choice, host or Host(), live))
     report = check(machine, choice.stack, to_come(choice).disk if live else 0)
-    return replace(report, findings=(*report.findings, _port(choice))) if live else report
+    if not live: return report
+    more = [_port(choice)]
+    if choice.stack.emulated:
+        try: refuse(choice.engine)
+        except Problem as no: more += [Finding("card", "block", no.what, no.fix, "stacks.toml")]
+    return replace(report, findings=(*report.findings, *more))
 
 # %% ../nbs/walk.ipynb #7a3d9e02
 def refuse_early(choice: Choice) -> None:
@@ -197,6 +202,7 @@ def fetch(choice: Choice, tell: Listener = unheard, to: Path | None = None, hub:
     """The model's folder, proved whole; the preset's draft model comes too, from the hub.
 
     With `keep_served` an older teaching model stays while one of our servers serves it."""
+    choice.refuse_recorded()
     model, *drafts = models(choice)
     ours = model == TEACHING_MODEL and not (hub or source or revision)
     hub = hub or choice.settings.hub

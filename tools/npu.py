@@ -41,6 +41,7 @@ from qwen_npu_tut.walk import choose
 BIN = Path(sys.executable).parent
 CHAPTERS = sorted(path for path in (ROOT / "nbs").glob("0*.ipynb"))
 DEVICE = re.compile(r"/dev/davinci\d+")
+EMULATED = r"\(emulated\)|\bemulated-npu|\bqwen[-_]npu[-_]emulated"  # device, served name, package
 PROMPTS = (
     ("你好！", False),
     ("Name the capital of France in one word.", False),
@@ -259,12 +260,12 @@ def machine_of(found: dict, folder: Path) -> RecordedHost:
 
 def refuse_rehearsed(file: Path, found: dict, machine: Machine) -> None:
     "`Problem` where a record's grade, its stack, its machine or its outputs are not an NPU's."
-    stack, printed = stacks().get(found["stack"]), json.dumps(found["cells"])
+    stack, whole = stacks().get(found["stack"]), json.dumps(found)  # cells, stages, packages
     against = {
         f"its grade is {found['grade']}": found["grade"] == "npu",
         f"its stack is {found['stack']}": bool(stack and stack.needs_npu),
         "its machine has no /dev/davinci0": any(map(DEVICE.fullmatch, machine.nodes)),
-        "its outputs name an emulated NPU": not re.search(r"\(emulated\)|\bemulated-npu", printed),
+        "its outputs name an emulated NPU": not re.search(EMULATED, whole),
     }
     for why, good in against.items():
         if not good:

@@ -19,7 +19,7 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 from ..base.events import problem
 from ..base.files import program
-from .plan import FileDone, PackagesDone, Spared, Step, make_step
+from .plan import CommandDone, FileDone, PackagesDone, Spared, Step, make_step
 from .stacks import Stack
 from .target import TORCH, Engine, Supply, origin_of
 
@@ -141,5 +141,6 @@ def device_step(engine: Engine) -> Step:
     keep = (sys.executable, str(program("keep")), str(file), text)
     source = engine.site / "qwen_npu_tut" / "rehearsal" / "emulated" / "device.cpp"
     build = engine.program("build_device", str(source))
-    return make_step("device", (*keep, *build), FileDone(file, text))
+    there = CommandDone((sys.executable, str(program("device_there")), str(file), text))
+    return make_step("device", (*keep, *build), there)
 

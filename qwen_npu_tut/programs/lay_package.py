@@ -13,7 +13,7 @@ import sys
 source, site, about, metadata, entry_points, record = sys.argv[1:]
 source, site = pathlib.Path(source), pathlib.Path(site)
 names = [line.rsplit(",", 2)[0] for line in record.splitlines()]
-package = names[0].partition("/")[0]
+package = [*names, about.partition("-")[0]][0].partition("/")[0]
 if not (source / package).is_dir():
     sys.exit(f"The package {package} is not in {source}: put it there, or install it by hand.")
 known = [*site.glob(f"{package}-*.dist-info"), *site.glob(f"{about.partition('-')[0]}-*.dist-info")]

@@ -49,6 +49,16 @@ def test_it_stays_away_from_an_installed_torch_npu(monkeypatch, tmp_path, name):
     assert str(refused.value) == switch.said("real-npu", what=name)
 
 
+def test_it_stays_away_from_the_sources_of_torch_npu(tmp_path, python):
+    "A folder of sources on the path has no metadata, and would be imported before ours."
+    module = tmp_path / "sources" / "torch_npu" / "__init__.py"
+    module.parent.mkdir(parents=True)
+    module.touch()
+    program = f"import sys; sys.path.insert(0, {str(module.parents[1])!r}); import torch"
+    ran = python(program, NPU_EMULATED="1")
+    assert ran.returncode == 1 and switch.said("real-npu", what=module) in ran.stderr
+
+
 def test_it_stays_away_from_a_device_file(monkeypatch, tmp_path):
     found = switch.real_npu
     (tmp_path / "davinci_manager").touch()

@@ -241,7 +241,7 @@ def path_without(folder: Path, *names: str) -> str:
 def test_without_a_compiler_it_is_mapped_and_says_so(other, tmp_path, monkeypatch):
     done = install(other, PATH=path_without(tmp_path / "bin", "g++", "c++"), CXX="g++")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert devices(other) == {"made"}
+    assert devices(other) == {"made", "made-of"}
     made = other / "stacks/emulated/env/npu-device/made"
     assert made.read_text() == "mapped\n"
     monkeypatch.setenv("QWEN_NPU_HOME", str(other))
@@ -333,7 +333,7 @@ def test_killed_in_a_capture(monkeypatch):
     assert serving_it.returncode == 1 and "Traceback" not in told and "ended" in told
     nothing_is_left(name, known)
     assert (library.stat().st_mtime_ns, library.stat().st_size) == before
-    assert {each.name for each in library.parent.iterdir()} == {library.name, "made"}
+    assert {each.name for each in library.parent.iterdir()} == {library.name, "made", "made-of"}
     again = serve.start(serving(replace(choice)))
     try:
         assert "教学模型" in thirty.answer(endpoint_of(again), "greeting")["said"]

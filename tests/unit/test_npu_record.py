@@ -108,6 +108,7 @@ def test_what_was_rehearsed_stays_out(chapters, tmp_path, stack):
 
 
 SAYS_SO = [TEXT | {"text": "Ascend910B3 (emulated)\n"}]
+SERVED = "process 4711 answers as teaching-qwen3-emulated-npu"
 
 
 @pytest.mark.parametrize(
@@ -122,6 +123,24 @@ SAYS_SO = [TEXT | {"text": "Ascend910B3 (emulated)\n"}]
                 "stack": "cann-9.0",
                 "machine": seen(machines.A2.host()),
                 "cells": {"02_install.ipynb": {cell_ids()["02_install.ipynb"][0]: SAYS_SO}},
+            },
+            "its outputs name an emulated NPU",
+        ),
+        (
+            {
+                "grade": "npu",
+                "stack": "cann-9.0",
+                "machine": seen(machines.A2.host()),
+                "stages": {"chat 1": {"code": 0, "seconds": 0.1, "output": SERVED}},
+            },
+            "its outputs name an emulated NPU",
+        ),
+        (
+            {
+                "grade": "npu",
+                "stack": "cann-9.0",
+                "machine": seen(machines.A2.host()),
+                "packages": {"qwen_npu_emulated": "0.1.0"},
             },
             "its outputs name an emulated NPU",
         ),

@@ -298,13 +298,13 @@ def test_the_emulation_is_in_the_emulated_engines_alone(private_home):
 
 def test_the_device_is_built_again_for_another_torch_or_source(private_home, monkeypatch, tmp_path):
     engine = Engine(read_machine(Host()), stacks()["emulated"])
-    texts = {device_step(engine).done.text}
+    texts = {device_step(engine).done.command[-1]}
     pins = engine.stack.pins
     newer = replace(pins["torch"], version="2.15.0")
     stack = replace(engine.stack, pins=pins | {"torch": newer})
-    texts.add(device_step(replace(engine, stack=stack)).done.text)
+    texts.add(device_step(replace(engine, stack=stack)).done.command[-1])
     other = tmp_path / "build_device.py"
     other.write_text("another")
     monkeypatch.setattr(cpu, "program", lambda name: other)
-    texts.add(device_step(engine).done.text)
+    texts.add(device_step(engine).done.command[-1])
     assert len(texts) == 3 and all(text.startswith("torch 2.1") for text in texts)

@@ -70,6 +70,26 @@ def test_a_text_is_laid_whole_and_compared(tmp_path):
     assert [ran("same_text", file, each).returncode for each in ("other", "oth")] == [0, 1]
 
 
+def test_a_device_is_there_while_what_was_built_is(tmp_path):
+    file, library = tmp_path / "made-of", tmp_path / "2.14.1+cpu.so"
+
+    def codes() -> list[int]:
+        return [ran("device_there", file, each).returncode for each in ("these\n", "others\n")]
+
+    assert codes() == [1, 1]
+    file.write_text("these\n")
+    assert codes() == [1, 1]  # nobody said what was built
+    (tmp_path / "made").write_text("native torch 2.14.1\n")
+    assert codes() == [1, 1] and "gone" in ran("device_there", file, "these\n").stderr
+    (tmp_path / "2.6.0.so").touch()
+    assert codes() == [1, 1]
+    library.touch()
+    assert codes() == [0, 1]
+    library.unlink()
+    (tmp_path / "made").write_text("mapped\n")
+    assert codes() == [0, 1]
+
+
 def test_what_is_kept_is_kept_after_success_alone(tmp_path):
     file = tmp_path / "kept"
     for code in (3, 0):

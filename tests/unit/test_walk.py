@@ -161,7 +161,7 @@ def test_several_devices_keep_the_variables_of_both(unset):
 
 
 @pytest.mark.parametrize("stack", [None, "cpu", "cann-9.0", "cann-8.2"])
-@pytest.mark.parametrize("doing", ["planned", "serving", "refuse_early", "teaching_steps"])
+@pytest.mark.parametrize("doing", ["planned", "serving", "refuse_early", "teaching_steps", "fetch"])
 def test_a_record_is_text_for_every_stack_that_is_not_emulated(unset, stack, doing):
     choice = walk.choose(machines.A2.host(), stack=stack)
     with pytest.raises(Problem, match="nothing is installed or started") as refused:
@@ -250,4 +250,6 @@ def test_an_npu_is_not_emulated_beside_a_real_one(unset, monkeypatch):
     for name in ("emulated", "emulated-guide"):
         with pytest.raises(Problem, match="not emulated where a real one is"):
             walk.planned(walk.choose(stack=name), ask=False)
+        blocked = [each.what for each in walk.report_on(walk.choose(stack=name)).blocked]
+        assert any("not emulated where a real one is" in each for each in blocked)
     walk.planned(walk.choose(stack="cpu"), ask=False)

@@ -13,6 +13,7 @@ import tomllib
 from functools import cache
 from importlib.metadata import distributions
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 # %% ../../../nbs/rehearsal/emulated/switch.ipynb #e3929756
@@ -31,6 +32,8 @@ def real_npu(devices: Path = Path("/dev")) -> str:
     "What says that the real thing is here: a device file, or a package; empty where nothing does."
     file = next(iter(sorted(devices.glob("davinci[0-9]*"))), None)
     if file: return str(file)
+    spec = find_spec("torch_npu")  # a folder of sources has no metadata; our own says emulated
+    if spec and spec.origin not in (None, "emulated"): return spec.origin
     names = (each.metadata["Name"] or "" for each in distributions())
     return next((name for name in names if re.sub(r"[-_.]+", "-", name.lower()) == "torch-npu"), "")
 
