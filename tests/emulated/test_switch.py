@@ -94,6 +94,11 @@ def chip(monkeypatch):
     memory.chip.cache_clear()
 
 
+def test_no_device_at_all_is_refused(chip):
+    with pytest.raises(RuntimeError, match="NPU_EMULATED_COUNT is '0'; .* 1 or more"):
+        chip(NPU_EMULATED_COUNT="0")
+
+
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_variable_is_refused_by_its_name(chip, name):
     with pytest.raises(RuntimeError, match=f"{name} is '{re.escape(WRONG[name])}'"):

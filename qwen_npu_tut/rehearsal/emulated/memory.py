@@ -33,10 +33,11 @@ class Chip:
     loaded: int  # what they take besides, once a model is loaded: kernels' binaries, workspaces
     devices: int
 
-def number(name: str, default: int) -> int:
+def number(name: str, default: int, least: int = 0) -> int:
     "A variable's whole number; RuntimeError where it is none."
     text = os.environ.get(name, "") or str(default)
-    if not text.isdecimal(): raise RuntimeError(said("not-a-number", name=name, value=text))
+    if not text.isdecimal() or int(text) < least:
+        raise RuntimeError(said("not-a-number", name=name, value=text, least=least))
     return int(text)
 
 # %% ../../../nbs/rehearsal/emulated/memory.ipynb #43e31558
@@ -53,7 +54,7 @@ def chip() -> Chip:
     taken = max(0, row["total_mib"] - round(row["free_gib"] * 1024))
     return Chip(row["name"], total * MB, number("NPU_EMULATED_USED_MB", taken) * MB,
                 number("NPU_EMULATED_LOADED_MB", 0) * MB,
-                max(1, number("NPU_EMULATED_COUNT", row["devices"])))
+                number("NPU_EMULATED_COUNT", row["devices"], 1))
 
 # %% ../../../nbs/rehearsal/emulated/memory.ipynb #89149acd
 LOADING = 16 * MB  # the first block of this size means that a model is being loaded
