@@ -175,7 +175,7 @@ def test_a_recorded_server_is_rehearsed_with_its_own_line(up, name):
     mine, its = flags_of(ours.line), flags_of(theirs.line)
     assert mine.pop("--served-model-name") == f"{its.pop('--served-model-name')}-emulated-npu"
     assert mine.pop("--max-total-tokens") == "32768"  # what the processor's memory takes
-    if name == "a3":  # its SGLang 0.5.3rc0 needs it against a fault that the emulated release has not
+    if name == "a3":  # against a fault of its SGLang, 0.5.3rc0, that the emulated release has not
         assert its.pop("--grammar-backend") == "llguidance"
     assert mine == its and its["--attention-backend"] == "ascend"
 
