@@ -144,6 +144,24 @@ def test_what_the_host_does_is_done_once(mode):
     assert counted.tolist() == [4] and x.tolist() == [8, 8] and len(made.steps) == 1
 
 
+def test_a_replay_has_the_mode_of_its_capture():
+    x = torch.ones(2, device="npu")
+    with torch.inference_mode():
+        made, y = captured(lambda: x + 1)
+    x.fill_(5)
+    made.replay()
+    assert y.tolist() == [6, 6] and y.is_inference()
+
+
+def test_a_second_capture_that_fails_leaves_nothing_of_the_first():
+    x = torch.ones(2, device="npu")
+    made, _ = captured(lambda: x + 1)
+    with pytest.raises(RuntimeError, match="reads a value back"), torch.npu.graph(made):
+        x.tolist()
+    with pytest.raises(RuntimeError, match="before anything was captured"):
+        made.replay()
+
+
 def test_a_capture_in_a_capture_is_refused():
     x, made, inner = torch.ones(1, device="npu"), torch.npu.NPUGraph(), torch.npu.NPUGraph()
     with pytest.raises(RuntimeError, match="captures a graph already"):
@@ -179,6 +197,7 @@ READ_BACK = {
     "copy": lambda x: torch.zeros(3).copy_(x),
     "nonzero": lambda x: x.nonzero(),
     "mask": lambda x: x[x > 0],
+    "mask of bytes": lambda x: x[(x > 0).byte()],
     "masked_select": lambda x: torch.masked_select(x, x > 0),
     "unique": lambda x: torch.unique(x),
     "equal": lambda x: torch.equal(x, x),
@@ -193,6 +212,7 @@ ALLOWED = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:indexing with dtype torch.uint8")
 @pytest.mark.parametrize("way", READ_BACK)
 def test_reading_back_in_a_capture_fails_and_leaves_nothing(mode, way):
     x = torch.tensor([1.0, 2.0, 3.0], device="npu")
