@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from .base.events import Listener, Problem, phrase, problem, unheard
+from .base.events import Listener, Problem, phrase, problem, table, unheard
 from .base.settings import Settings, TEACHING_MODEL, home, read_settings, shown
 from .check import Finding, Report, check, judged
 from .download import download
@@ -64,7 +64,9 @@ def choose(host: Host | None = None, /, **given) -> Choice:
     if recorded and stack.emulated:
         here, fitting = read_machine(Host()), fitting_stack(machine)
         fitting = replace(fitting, launch=needful(fitting.launch, stack.version("sglang")))
-        if fitting.needs_npu: stack = rehearsed(fitting, stack, machine.series)
+        kinds = table("devices.toml")["chips"]  # a 910B4 has half of the other A2s' memory
+        chips = (each.name for each in machine.smi.devices if each.name in kinds)
+        if fitting.needs_npu: stack = rehearsed(fitting, stack, next(chips, machine.series))
     usual = {"model": preset.model if preset else stack.model}
     return Choice(read_settings(defaults=usual, **given), machine, stack, recorded, here)
 

@@ -25,7 +25,7 @@ folder = package.parents[3] / "npu-device"
 library, made = folder / f"{torch.__version__}.so", folder / "made"
 part = library.with_name(library.name + ".part")
 
-compiler = shlex.split(os.environ.get("CXX", "g++"))
+compiler = shlex.split(os.environ.get("CXX", "")) or ["g++"]
 folder.mkdir(exist_ok=True)
 made.unlink(missing_ok=True)
 if shutil.which(compiler[0]) is None:

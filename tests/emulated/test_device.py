@@ -159,6 +159,27 @@ def test_outputs_that_are_given():
     assert out.add_(1) is out
 
 
+def test_resized_to_what_it_is_keeps_its_strides():
+    x = torch.arange(6.0, device="npu").view(2, 3).t()
+    assert x.resize_(3, 2).stride() == torch.arange(6.0).view(2, 3).t().resize_(3, 2).stride()
+    assert x.tolist() == [[0, 3], [1, 4], [2, 5]]
+    assert torch.equal(x.resize_(2, 2).cpu(), torch.tensor([[0.0, 1.0], [2.0, 3.0]]))
+
+
+def test_a_tensor_that_lets_go_of_its_memory_leaves_it_to_others():
+    x = torch.ones(4, device="npu")
+    y = x.view(2, 2)
+    x.set_()
+    assert x.shape == (0,) and x.device == y.device and y.tolist() == [[1, 1], [1, 1]]
+
+
+def test_memory_of_the_processor_does_not_become_the_devices():
+    x = torch.zeros(2, device="npu")
+    with pytest.raises(RuntimeError, match="storage of a tensor on npu:0 to a storage on cpu"):
+        x.set_(torch.ones(3).untyped_storage())
+    assert x.device.type == "npu" and x.tolist() == [0, 0]
+
+
 def test_lists_of_tensors():
     several = [on(1.0), on(2.0, 3.0)]
     assert [each.tolist() for each in torch._foreach_add(several, 1)] == [[2], [3, 4]]

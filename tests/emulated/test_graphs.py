@@ -112,6 +112,64 @@ def test_only_steps_with_arguments_of_the_host_wait(monkeypatch):
     assert y.tolist() == [2, 2]
 
 
+def test_each_replay_waits_for_an_update_of_its_own(monkeypatch):
+    monkeypatch.setattr(graphs, "PATIENCE", 0.2)
+    x = torch.ones(2, device="npu")
+    made, y = captured(lambda: scaled(x, context_lens=[1]))
+    for factor in (5, 6):
+        made.update(cpu_update_input=[{"context_lens": [factor]}])
+    made.replay()
+    assert y.tolist() == [6, 6]
+    with pytest.raises(RuntimeError, match="no update came"):
+        made.replay()
+
+
+def test_lengths_on_the_device_are_read_there():
+    x, lengths = torch.ones(2, device="npu"), torch.tensor([2], device="npu")
+    made, y = captured(lambda: scaled(x, context_lens=lengths))
+    lengths.fill_(9)
+    made.replay()
+    assert y.tolist() == [9, 9]
+
+
+def test_what_the_host_does_is_done_once(mode):
+    x, counted = torch.zeros(2, device="npu"), torch.tensor([3])
+
+    def build():
+        counted.add_(1)
+        x.add_(counted.item())
+
+    made, _ = captured(build)
+    made.replay()
+    assert counted.tolist() == [4] and x.tolist() == [8, 8] and len(made.steps) == 1
+
+
+def test_a_replay_has_the_mode_of_its_capture():
+    x = torch.ones(2, device="npu")
+    with torch.inference_mode():
+        made, y = captured(lambda: x + 1)
+    x.fill_(5)
+    made.replay()
+    assert y.tolist() == [6, 6] and y.is_inference()
+
+
+def test_a_second_capture_that_fails_leaves_nothing_of_the_first():
+    x = torch.ones(2, device="npu")
+    made, _ = captured(lambda: x + 1)
+    with pytest.raises(RuntimeError, match="reads a value back"), torch.npu.graph(made):
+        x.tolist()
+    with pytest.raises(RuntimeError, match="before anything was captured"):
+        made.replay()
+
+
+def test_a_capture_in_a_capture_is_refused():
+    x, made, inner = torch.ones(1, device="npu"), torch.npu.NPUGraph(), torch.npu.NPUGraph()
+    with pytest.raises(RuntimeError, match="captures a graph already"):
+        with torch.npu.graph(made), torch.npu.graph(inner):
+            x + 1
+    assert graphs.recorder() is None and made.steps is None and inner.steps is None
+
+
 def test_one_change_for_all_steps_or_one_for_each():
     x = torch.ones(1, device="npu")
 
@@ -139,6 +197,7 @@ READ_BACK = {
     "copy": lambda x: torch.zeros(3).copy_(x),
     "nonzero": lambda x: x.nonzero(),
     "mask": lambda x: x[x > 0],
+    "mask of bytes": lambda x: x[(x > 0).byte()],
     "masked_select": lambda x: torch.masked_select(x, x > 0),
     "unique": lambda x: torch.unique(x),
     "equal": lambda x: torch.equal(x, x),
@@ -153,6 +212,7 @@ ALLOWED = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:indexing with dtype torch.uint8")
 @pytest.mark.parametrize("way", READ_BACK)
 def test_reading_back_in_a_capture_fails_and_leaves_nothing(mode, way):
     x = torch.tensor([1.0, 2.0, 3.0], device="npu")
@@ -242,11 +302,25 @@ def collect(rank: int, port: int, answers: str) -> None:
     made, z = captured(build)
     y.fill_(10.0 * (rank + 1))
     made.replay()
+    much = torch.ones(100_000, device="npu")
+
+    def later():
+        total = much * 1
+        dist.all_reduce(total, async_op=True).wait()
+        return total * 1
+
+    made_later, total = captured(later)
+    right = []
+    for factor in range(1, 31):
+        much.fill_(factor)
+        made_later.replay()
+        right.append(bool((total == 2 * factor).all()))
     words = [f"rank {rank}"]
     dist.broadcast_object_list(words, src=1)
     dist.barrier()
     names = [each.name for each in made.steps]
     got = (str(x.device), x.tolist(), z.tolist(), both.tolist(), words, dist.get_backend(), names)
+    got += (all(right),)
     with open(f"{answers}/{rank}", "w", encoding="utf8") as out:
         out.write(repr(got))
     dist.destroy_process_group()
@@ -278,5 +352,5 @@ def test_collectives_are_one_step_and_answer_for_both(tmp_path):
     steps = ["aten.mul.Tensor", "all_reduce", "all_gather_into_tensor", "aten.add.Tensor"]
     for rank in (0, 1):
         got = eval((tmp_path / str(rank)).read_text())
-        values = ([3.0] * 4, [61.0] * 2, [10.0, 10.0, 20.0, 20.0], ["rank 1"], "hccl", steps)
+        values = ([3.0] * 4, [61.0] * 2, [10.0, 10.0, 20.0, 20.0], ["rank 1"], "hccl", steps, True)
         assert got == (f"npu:{rank}", *values)

@@ -217,6 +217,13 @@ def test_top_k_top_p(rows, tokens, by_k, by_p, with_equals, seed):
         assert row == [was[j] if j in chosen else -INFINITE for j in range(tokens)]
 
 
+@pytest.mark.parametrize("p, kept", [(0.75, 3), (0.5, 2), (0.25, 1), (1e-9, 1), (1.0, 4)])
+def test_the_edge_of_top_p(p, kept):
+    "Four tokens of a quarter each: a sum of exactly 1 - p is dropped, the likeliest never."
+    made = ours.npu_top_k_top_p(torch.zeros(1, 4).to("npu"), torch.tensor([p]).to("npu"), None)
+    assert made.isfinite().sum().item() == kept
+
+
 @few
 @given(sizes, st.integers(1, 130), kinds, seeds)
 def test_bits_of_tokens(rows, tokens, kind, seed):

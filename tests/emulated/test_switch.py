@@ -168,7 +168,7 @@ def test_every_sentence_is_there_and_each_is_used():
     sources = "".join(path.read_text(encoding="utf8") for path in WING.glob("*.py"))
     used = set(re.findall(r'said\(\s*"([\w-]+)"|texts\["([\w-]+)"\]', sources))
     used = {name for pair in used for name in pair if name}
-    assert used <= set(texts)
+    assert used == set(texts)
     for row in texts.values():
         values = set(re.findall(r"{(\w+)", row["en"]))
         assert not row["zh"] or set(re.findall(r"{(\w+)", row["zh"])) == values
@@ -228,7 +228,7 @@ def test_a_compiler_that_fails_leaves_nothing(prefix, tmp_path):
 @pytest.mark.slow
 def test_it_is_built_for_this_torch(prefix):
     folder, build = prefix
-    ran = build()
+    ran = build(CXX=" ")  # as good as unset
     assert ran.returncode == 0, ran.stderr
     assert files(folder) == [f"{torch.__version__}.so", "made"]
     release = torch.__version__.partition("+")[0]

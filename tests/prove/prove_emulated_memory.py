@@ -247,16 +247,16 @@ def test_the_guides_sglang(tmp_path, name):
     log = started("emulated-guide", SHAPES[name], tmp_path, NPU_EMULATED_CHIP="A2")
     seen, hand = read(log), expected(GUIDE, SHAPES[name], CHIPS["A2"])
     compare(f"SGLang {GUIDE}, A2, {name}, nothing fitted", seen, hand)
-    if name == "8B":  # within 1 % of the guide's log, which has 254,848 and 3186
-        assert (seen.tokens, seen.requests) == (257_152, 3215)
+    if name == "8B":  # the guide's log has 254,848 and 3186
+        assert abs(seen.tokens / 254_848 - 1) < 0.01 and abs(seen.requests / 3186 - 1) < 0.01
 
 
 def test_the_guides_log(tmp_path):
-    "With 328 MB more taken at the load, the one number that is fitted: the guide's own figures."
-    more = {"NPU_EMULATED_CHIP": "A2", "NPU_EMULATED_LOADED_MB": "328"}
+    "With 318 MB more taken at the load, the one number that is fitted: the guide's own figures."
+    more = {"NPU_EMULATED_CHIP": "A2", "NPU_EMULATED_LOADED_MB": "318"}
     seen = read(started("emulated-guide", SHAPES["8B"], tmp_path, **more))
-    hand = expected(GUIDE, SHAPES["8B"], CHIPS["A2"], taken=328 / 1024)
-    compare(f"SGLang {GUIDE}, A2, 8B, 328 MB at the load", seen, hand)
+    hand = expected(GUIDE, SHAPES["8B"], CHIPS["A2"], taken=318 / 1024)
+    compare(f"SGLang {GUIDE}, A2, 8B, 318 MB at the load", seen, hand)
     assert (seen.tokens, seen.requests) == (254_848, 3186)
     graphs = 0.39  # in the guide's log; no emulation knows it
     assert round(seen.left - graphs, 2) == 9.04

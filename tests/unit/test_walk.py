@@ -142,6 +142,12 @@ def test_a_recorded_server_is_walked_through_on_an_emulated_engine(unset, server
     assert steps == [step.name for step in walk.planned(walk.choose(stack=name), ask=False)]
 
 
+@pytest.mark.parametrize("chip, emulated", [("910B4", "910B4"), ("910B4-1", "A2"), ("910B1", "A2")])
+def test_a_recorded_card_of_half_the_memory_is_rehearsed_as_one(unset, chip, emulated):
+    choice = walk.choose(replace(machines.A2, chip=chip).host(), stack="emulated")
+    assert walk.serving(choice, {}).environment["NPU_EMULATED_CHIP"] == emulated
+
+
 def test_a_line_is_rehearsed_without_what_only_its_own_release_needs(unset):
     "The A3 of the package has CANN 8.2: its line avoids a fault of 0.5.3rc0 by llguidance."
     server = read_record(machines.SHIPPED / "a3.json")

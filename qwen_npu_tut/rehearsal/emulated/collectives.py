@@ -13,7 +13,7 @@ from types import FunctionType
 
 # %% ../../../nbs/rehearsal/emulated/collectives.ipynb #64792ff1
 import torch.distributed
-from .graphs import record
+from .graphs import record, recorder
 
 # %% ../../../nbs/rehearsal/emulated/collectives.ipynb #bc134e80
 COLLECTIVE = re.compile(r"(all_|broadcast|gather|reduce|scatter|i?send|i?recv)(?!.*object)")
@@ -24,11 +24,18 @@ def collectives(module) -> dict[str, Callable]:
             if COLLECTIVE.match(name) and type(each) is FunctionType}
 
 def one_step(collective: Callable) -> Callable:
-    "In a graph a collective is one step: what it is made of talks to other processes."
+    "In a graph a collective is one step, and over before the next: later ones use its result."
     @functools.wraps(collective)
-    def run(*args, **kwargs): return record(collective, args, kwargs)
+    def ended(*args, **kwargs):
+        work = collective(*args, **kwargs)
+        if isinstance(work, torch.distributed.Work): work.wait()   # async_op=True
+        return work
+
+    @functools.wraps(collective)
+    def run(*args, **kwargs): return record(ended if recorder() else collective, args, kwargs)
     return run
 
+# %% ../../../nbs/rehearsal/emulated/collectives.ipynb #bc134e81
 def gloo_group(store, rank: int, size: int, timeout):
     "The process group that stands for HCCL's."
     return torch.distributed.ProcessGroupGloo(store, rank, size, timeout=timeout)

@@ -89,6 +89,14 @@ struct Block {
   DeviceIndex index;
 };
 
+static void* reserved(size_t bytes) {
+  constexpr auto flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  auto start = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+  TORCH_CHECK(start != MAP_FAILED, "The emulated NPU cannot reserve ", sized(bytes),
+              " of addresses here.");
+  return start;
+}
+
 static void release(void* context) {
   auto block = static_cast<Block*>(context);
   give_back(block->index, block->bytes);
@@ -100,21 +108,15 @@ static void release(void* context) {
 struct Memory final : c10::Allocator {
   at::DataPtr allocate(size_t bytes) override {
     take(current, bytes);
-    auto block = new Block{nullptr, bytes, current};
-    if (bytes >= LAZY) {
-      block->start = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-      if (block->start == MAP_FAILED) {
-        give_back(current, bytes);
-        delete block;
-        TORCH_CHECK(false, "The emulated NPU cannot reserve ", sized(bytes), " of addresses here.");
-      }
-    } else if (bytes) {
-      block->start = c10::alloc_cpu(bytes);
+    void* start = nullptr;
+    try {
+      start = bytes >= LAZY ? reserved(bytes) : c10::alloc_cpu(bytes);
+    } catch (...) {
+      give_back(current, bytes);
+      throw;
     }
-    return {block->start, block, &release, Device(NPU, current)};
+    return {start, new Block{start, bytes, current}, &release, Device(NPU, current)};
   }
-  c10::DeleterFnPtr raw_deleter() const override { return &release; }
   void copy_data(void* to, const void* from, std::size_t bytes) const override {
     memcpy(to, from, bytes);
   }
@@ -310,6 +312,7 @@ static Tensor copy_from(const Tensor& from, const Tensor& to, bool) {
   return to;
 }
 static const Tensor& resize_(const Tensor& self, Sizes size, Format format) {
+  if (self.sizes() == size && !format) return self; // as torch does: strides stay
   auto impl = self.unsafeGetTensorImpl();
   impl->set_sizes_contiguous(size);
   if (format && *format != at::MemoryFormat::Preserve) impl->empty_tensor_restride(*format);
@@ -319,12 +322,18 @@ static const Tensor& resize_(const Tensor& self, Sizes size, Format format) {
 }
 static Tensor& set_storage(Tensor& self, Storage storage, int64_t offset, Sizes size,
                            Sizes stride) {
+  TORCH_CHECK(storage.device() == self.device(), "Attempted to set the storage of a tensor on ",
+              self.device(), " to a storage on ", storage.device(), ".");
   auto impl = self.unsafeGetTensorImpl();
   impl->set_storage_keep_dtype(std::move(storage));
   impl->set_storage_offset(offset);
   if (stride.empty()) impl->set_sizes_contiguous(size);
   else impl->set_sizes_and_strides(size, stride, offset);
   return self;
+}
+static Tensor& set_nothing(Tensor& self) { // others that lie on the old storage keep it
+  const auto fresh = empty({0}, self.scalar_type(), {}, self.device(), {}, {});
+  return set_storage(self, fresh.storage(), 0, {0}, {});
 }
 static Tensor& set_whole_storage(Tensor& self, Storage storage) {
   const int64_t count = storage.nbytes() / self.element_size();
@@ -343,6 +352,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("zeros", &zeros);
   m.impl("_copy_from", &copy_from);
   m.impl("resize_", &resize_);
+  m.impl("set_", &set_nothing);
   m.impl("set_.source_Storage", &set_whole_storage);
   m.impl("set_.source_Storage_storage_offset", &set_storage);
   m.impl("set_.source_Tensor", &set_tensor);
