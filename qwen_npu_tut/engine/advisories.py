@@ -117,13 +117,11 @@ def avoids(flags: Mapping[str, str], known: Advisory) -> bool:
 # %% ../../nbs/engine/advisories.ipynb #aec00002
 def needful(line: Sequence[str], release: str) -> tuple[str, ...]:
     "A line for another release of SGLang, without words that only avoid faults which it has not."
-    avoiding = {" ".join(each.avoided_by): set() for each in every_advisory()}
-    for each in every_advisory(): avoiding[" ".join(each.avoided_by)].add(concerns(each, release))
-    text = " ".join(line)
-    for words in (words for words, concern in avoiding.items() if not any(concern)):
-        text = text.replace(words, "")
+    known, text = every_advisory(), " ".join(line)
+    needed = {each.avoided_by for each in known if concerns(each, release)}
+    idle = {each.avoided_by for each in known} - needed
+    for words in idle: text = text.replace(" ".join(words), "")
     return tuple(text.split())
-
 
 # %% ../../nbs/engine/advisories.ipynb #1a0c0008
 def objections(stack: Stack, flags: Sequence[str],

@@ -31,17 +31,22 @@ class Batch:
         self.new = [new for _, new in sequences]
         self.totals = [before + new for before, new in sequences]
         self.query = torch.randn(sum(self.new), self.heads, self.width, generator=made).to(kind)
-        self.keys = [torch.randn(n, self.shared, self.width, generator=made).to(kind)
-                     for n in self.totals]
-        self.values = [torch.randn(n, self.shared, self.v_width, generator=made).to(kind)
-                       for n in self.totals]
+        self.keys = [
+            torch.randn(n, self.shared, self.width, generator=made).to(kind) for n in self.totals
+        ]
+        self.values = [
+            torch.randn(n, self.shared, self.v_width, generator=made).to(kind) for n in self.totals
+        ]
         needed = [-(-n // page) for n in self.totals]
         order = iter(torch.randperm(sum(needed) + 2, generator=made).tolist())
         self.table = torch.full((len(sequences), max(needed, default=0) + 1), 10**6).int()
-        self.caches = [torch.full((sum(needed) + 2, page, self.shared, width), NAN).to(kind)
-                       for width in (self.width, self.v_width)]
+        self.caches = [
+            torch.full((sum(needed) + 2, page, self.shared, width), NAN).to(kind)
+            for width in (self.width, self.v_width)
+        ]
         for i, count in enumerate(needed):
-            for place in range(count): self.table[i, place] = next(order)
+            for place in range(count):
+                self.table[i, place] = next(order)
             for n in range(self.totals[i]):
                 slot = self.table[i, n // page], n % page
                 self.caches[0][slot], self.caches[1][slot] = self.keys[i][n], self.values[i][n]
@@ -54,8 +59,9 @@ class Batch:
                 sees = total - new + place + 1 if causal else total
                 for head in range(self.heads):
                     own, side = self.query[first + place, head], head * self.shared // self.heads
-                    scores = [scale * float(own.double() @ keys[n, side].double())
-                              for n in range(sees)]
+                    scores = [
+                        scale * float(own.double() @ keys[n, side].double()) for n in range(sees)
+                    ]
                     weights = [math.exp(score - max(scores)) for score in scores]
                     whole = sum(each * values[n, side].double() for n, each in enumerate(weights))
                     rows.append(whole / sum(weights))
@@ -79,12 +85,22 @@ def test_new_tokens(before, shape, page, kind, seed):
     batch = Batch([(n, 1) for n in before], shape, page, seed, kind)
     query, *caches, table = on(batch.query, *batch.caches, batch.table)
     out = torch.full((len(query), batch.heads, batch.v_width), NAN, dtype=kind).to("npu")
-    for totals in (batch.totals, torch.tensor(batch.totals).int(),
-                   torch.tensor(batch.totals).int().to("npu")):
+    for totals in (
+        batch.totals,
+        torch.tensor(batch.totals).int(),
+        torch.tensor(batch.totals).int().to("npu"),
+    ):
         ours._npu_paged_attention(
-            query=query, key_cache=caches[0], value_cache=caches[1], num_heads=batch.heads,
-            num_kv_heads=batch.shared, scale_value=0.3, block_table=table, context_lens=totals,
-            out=out)
+            query=query,
+            key_cache=caches[0],
+            value_cache=caches[1],
+            num_heads=batch.heads,
+            num_kv_heads=batch.shared,
+            scale_value=0.3,
+            block_table=table,
+            context_lens=totals,
+            out=out,
+        )
         near(out, batch.wanted(0.3, False))
         out.fill_(NAN)
 
@@ -97,9 +113,18 @@ def test_prompts(sequences, shape, page, kind, seed):
     query, *caches, table, mask = on(batch.query.flatten(1), *batch.caches, batch.table, MASK)
     out = torch.full((len(query), batch.heads * batch.v_width), NAN, dtype=kind).to("npu")
     ours._npu_flash_attention_qlens(
-        query=query, key_cache=caches[0], value_cache=caches[1], mask=mask, block_table=table,
-        seq_len=torch.tensor(batch.new).int(), context_lens=torch.tensor(batch.totals).int(),
-        scale_value=0.3, num_heads=batch.heads, num_kv_heads=batch.shared, out=out)
+        query=query,
+        key_cache=caches[0],
+        value_cache=caches[1],
+        mask=mask,
+        block_table=table,
+        seq_len=torch.tensor(batch.new).int(),
+        context_lens=torch.tensor(batch.totals).int(),
+        scale_value=0.3,
+        num_heads=batch.heads,
+        num_kv_heads=batch.shared,
+        out=out,
+    )
     near(out, batch.wanted(0.3, True))
 
 
@@ -119,40 +144,69 @@ def test_fused_in_pages(sequences, shape, page, kind, seed, second):
     "TND, as prompts are with ASCEND_USE_FIA=1; rows of other requests behind them stay 0."
     batch = Batch(sequences, shape, page, seed, kind)
     more = torch.cat((batch.query, torch.ones(2, *batch.query.shape[1:], dtype=kind)))
-    query, *caches, table, mask = on(more, *(each.flatten(2) for each in batch.caches),
-                                     batch.table, MASK.bool())
+    query, *caches, table, mask = on(
+        more, *(each.flatten(2) for each in batch.caches), batch.table, MASK.bool()
+    )
     ends = torch.tensor(batch.new).cumsum(0).tolist()
-    named = dict(num_heads=batch.heads, scale=0.3, actual_seq_lengths=ends,
-                 actual_seq_lengths_kv=batch.totals)
+    named = dict(
+        num_heads=batch.heads,
+        scale=0.3,
+        actual_seq_lengths=ends,
+        actual_seq_lengths_kv=batch.totals,
+    )
     fused = ours.npu_fused_infer_attention_score
     if second:
         fused = ours.npu_fused_infer_attention_score_v2
         renamed = {old: new for new, old in ours.RENAMED.items()}
         named = {renamed[name]: value for name, value in named.items()}
-    got, sums = fused(query, *caches, num_key_value_heads=batch.shared, block_table=table,
-                      block_size=page, input_layout="TND", sparse_mode=3, atten_mask=mask,
-                      pre_tokens=2147483647, next_tokens=0, **named)
-    near(got[:len(batch.query)], batch.wanted(0.3, True))
-    assert not got[len(batch.query):].any() and sums.tolist() == [0]
+    got, sums = fused(
+        query,
+        *caches,
+        num_key_value_heads=batch.shared,
+        block_table=table,
+        block_size=page,
+        input_layout="TND",
+        sparse_mode=3,
+        atten_mask=mask,
+        pre_tokens=2147483647,
+        next_tokens=0,
+        **named,
+    )
+    near(got[: len(batch.query)], batch.wanted(0.3, True))
+    assert not got[len(batch.query) :].any() and sums.tolist() == [0]
 
 
 @few
-@given(st.lists(st.integers(0, 40), min_size=1, max_size=6), shapes, st.integers(1, 7), seeds,
-       st.sampled_from(["BSH", "BSND"]))
+@given(
+    st.lists(st.integers(0, 40), min_size=1, max_size=6),
+    shapes,
+    st.integers(1, 7),
+    seeds,
+    st.sampled_from(["BSH", "BSND"]),
+)
 def test_fused_new_tokens(before, shape, page, seed, layout):
     "As graphs call it: one row of each sequence, the memory given."
     batch = Batch([(n, 1) for n in before], shape, page, seed)
     query = batch.query.unsqueeze(1) if layout == "BSND" else batch.query.flatten(1).unsqueeze(1)
     query, *caches, table = on(query, *(each.flatten(2) for each in batch.caches), batch.table)
-    named = dict(block_table=table, block_size=page, num_heads=batch.heads, scale=0.3,
-                 num_key_value_heads=batch.shared, input_layout=layout, atten_mask=None,
-                 actual_seq_lengths_kv=batch.totals, sparse_mode=0)
+    named = dict(
+        block_table=table,
+        block_size=page,
+        num_heads=batch.heads,
+        scale=0.3,
+        num_key_value_heads=batch.shared,
+        input_layout=layout,
+        atten_mask=None,
+        actual_seq_lengths_kv=batch.totals,
+        sparse_mode=0,
+    )
     near(ours.npu_fused_infer_attention_score(query, *caches, **named)[0], batch.wanted(0.3, False))
     room = ours._npu_fused_infer_attention_score_get_max_workspace(query, *caches, **named)
     out = torch.full((len(before), 1, batch.heads * batch.v_width), NAN).to("npu")
     sums = torch.ones(1).to("npu")
-    ours.npu_fused_infer_attention_score.out(query, *caches, workspace=room, out=[out, sums],
-                                             **named)
+    ours.npu_fused_infer_attention_score.out(
+        query, *caches, workspace=room, out=[out, sums], **named
+    )
     near(out, batch.wanted(0.3, False))
     assert sums.tolist() == [0] and room.device.type == out.device.type
 
@@ -164,13 +218,26 @@ def test_fused_without_pages(new, before, count, shape, seed, causal):
     batch = Batch([(before, new)] * count, shape, 4, seed)
     keys, values = torch.cat(batch.keys), torch.cat(batch.values)
     query, keys, values, mask = on(batch.query, keys, values, MASK)
-    named = dict(num_heads=batch.heads, num_key_value_heads=batch.shared, scale=0.3,
-                 sparse_mode=3 if causal else 0, atten_mask=mask if causal else None)
+    named = dict(
+        num_heads=batch.heads,
+        num_key_value_heads=batch.shared,
+        scale=0.3,
+        sparse_mode=3 if causal else 0,
+        atten_mask=mask if causal else None,
+    )
     wanted, fused = batch.wanted(0.3, causal), ours.npu_fused_infer_attention_score
-    near(fused(query, keys, values, input_layout="TND",
-               actual_seq_lengths=[new * (n + 1) for n in range(count)],
-               actual_seq_lengths_kv=[(before + new) * (n + 1) for n in range(count)],
-               **named)[0], wanted)
+    near(
+        fused(
+            query,
+            keys,
+            values,
+            input_layout="TND",
+            actual_seq_lengths=[new * (n + 1) for n in range(count)],
+            actual_seq_lengths_kv=[(before + new) * (n + 1) for n in range(count)],
+            **named,
+        )[0],
+        wanted,
+    )
     query, keys, values = (each.unflatten(0, (count, -1)) for each in (query, keys, values))
     near(fused(query, keys, values, input_layout="BSND", **named)[0], wanted)
     query, keys, values = (each.flatten(2) for each in (query, keys, values))
@@ -182,8 +249,15 @@ def test_a_sequence_without_keys_gets_zeros():
     cache = torch.full((2, 4, 1), NAN).to("npu")
     query, table = torch.ones(3, 1, 2).to("npu"), torch.zeros(3, 1).int().to("npu")
     got, _ = ours.npu_fused_infer_attention_score(
-        query, cache, cache, num_heads=2, num_key_value_heads=1, block_table=table, block_size=4,
-        actual_seq_lengths_kv=[0, 0, 0])
+        query,
+        cache,
+        cache,
+        num_heads=2,
+        num_key_value_heads=1,
+        block_table=table,
+        block_size=4,
+        actual_seq_lengths_kv=[0, 0, 0],
+    )
     assert got.shape == query.shape and not got.any()
 
 
@@ -198,9 +272,19 @@ NOT_DONE = [
     ({"sparse_mode": 3, "atten_mask": torch.ones(4, 4)}, "this mask"),
     ({"atten_mask": MASK}, "a mask in sparse_mode 0"),
     ({"softmax_lse_flag": True}, "softmax_lse_flag"),
-    *(({name: torch.zeros(1)}, name) for name in (
-        "query_rope", "key_rope", "pse_shift", "learnable_sink", "antiquant_scale",
-        "dequant_scale1", "key_shared_prefix", "actual_shared_prefix_len")),
+    *(
+        ({name: torch.zeros(1)}, name)
+        for name in (
+            "query_rope",
+            "key_rope",
+            "pse_shift",
+            "learnable_sink",
+            "antiquant_scale",
+            "dequant_scale1",
+            "key_shared_prefix",
+            "actual_shared_prefix_len",
+        )
+    ),
 ]
 
 
@@ -210,10 +294,13 @@ def test_what_is_not_done_is_refused(form, more, words):
     operator = ours.npu_fused_infer_attention_score
     if form == "out":
         operator, more = operator.out, {**more, "out": [query.clone(), torch.ones(1)]}
-    if form == "v2": operator, more = ours.npu_fused_infer_attention_score_v2, dict(more)
+    if form == "v2":
+        operator, more = ours.npu_fused_infer_attention_score_v2, dict(more)
     named = {**in_pages, **more}
-    if form == "v2": named["actual_seq_kvlen"] = named.pop("actual_seq_lengths_kv")
-    with pytest.raises(NotImplementedError) as refusal: operator(query, pages, pages, **named)
+    if form == "v2":
+        named["actual_seq_kvlen"] = named.pop("actual_seq_lengths_kv")
+    with pytest.raises(NotImplementedError) as refusal:
+        operator(query, pages, pages, **named)
     assert "npu_fused_infer_attention_score" in str(refusal.value) and words in str(refusal.value)
 
 
@@ -222,8 +309,9 @@ def test_pages_of_other_layouts_are_refused():
         ours.npu_fused_infer_attention_score(query, pages[:, None, None], pages, **in_pages)
     with pytest.raises(NotImplementedError, match="this mask"):
         cache = pages.unsqueeze(2)
-        ours._npu_flash_attention_qlens(query, cache, cache, table, MASK.T, [1, 1], [8, 8], 1, 1,
-                                        1.0, query.clone())
+        ours._npu_flash_attention_qlens(
+            query, cache, cache, table, MASK.T, [1, 1], [8, 8], 1, 1, 1.0, query.clone()
+        )
 
 
 DOES_NOT_FIT = [
@@ -233,8 +321,16 @@ DOES_NOT_FIT = [
     ({"actual_seq_lengths_kv": [8]}, "list of lengths"),
     ({"block_size": 5}, "a page"),
     ({"input_layout": "TND", "actual_seq_lengths": [1, 3]}, "end of a sequence 3"),
-    ({"input_layout": "TND", "actual_seq_lengths": [2], "sparse_mode": 3, "atten_mask": MASK,
-      "actual_seq_lengths_kv": [1]}, "new rows 2 is outside 0 to 1"),
+    (
+        {
+            "input_layout": "TND",
+            "actual_seq_lengths": [2],
+            "sparse_mode": 3,
+            "atten_mask": MASK,
+            "actual_seq_lengths_kv": [1],
+        },
+        "new rows 2 is outside 0 to 1",
+    ),
 ]
 
 

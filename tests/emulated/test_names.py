@@ -17,8 +17,11 @@ from qwen_npu_tut.rehearsal.emulated import operators
 SGLANG = Path(find_spec("sglang").origin).parent
 SITE = SGLANG.parent
 DOTTED = re.compile(r"\btorch_npu(?:\.[A-Za-z_]\w*)+")
-IMPORTED = re.compile(r"^\s*from ((?:sgl_kernel_npu|torchair|torch_npu)[\w.]*) import "
-                      r"(\([^)]*\)|[^\n(#]*)", re.M)
+IMPORTED = re.compile(
+    r"^\s*from ((?:sgl_kernel_npu|torchair|torch_npu)[\w.]*) import "
+    r"(\([^)]*\)|[^\n(#]*)",
+    re.M,
+)
 
 
 def called_by_sglang() -> set[str]:
@@ -37,7 +40,8 @@ def reached(name: str):
     "What a dotted name leads to, by imports as far as modules go and by attributes behind them."
     package, *rest = name.split(".")
     value = importlib.import_module(package)
-    for part in rest: value = getattr(value, part)
+    for part in rest:
+        value = getattr(value, part)
     return value
 
 
@@ -45,8 +49,9 @@ def elsewhere(code: str, **environment: str) -> str:
     "What code prints in a process of its own, with the engine's packages."
     paths = os.pathsep.join([str(Path(__file__).parents[2]), str(SITE)])
     environment = {**os.environ, "PYTHONPATH": paths, **environment}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                          env=environment, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.strip()
 
@@ -64,13 +69,16 @@ def test_sglang_calls_enough_names_for_the_others_to_mean_something():
 def test_a_name_that_sglang_calls_is_emulated_or_fails_by_its_name(name):
     offered = any(f"{name}.".startswith(f"{each}.") for each in OFFERED)
     of_the_device = name.startswith("torch_npu.npu.") and not offered
-    if of_the_device or re.search(r"\.float\d", name):   # both may be asked for: absent
-        with pytest.raises(AttributeError, match=name.rpartition(".")[2]): reached(name)
+    if of_the_device or re.search(r"\.float\d", name):  # both may be asked for: absent
+        with pytest.raises(AttributeError, match=name.rpartition(".")[2]):
+            reached(name)
         return
     value = reached(name)
     assert offered != isinstance(value, ours.Missing) or isinstance(value, ModuleType)
-    if not isinstance(value, ours.Missing): return
-    with pytest.raises(NotImplementedError, match=rf"^{re.escape(name)} is not emulated"): value()
+    if not isinstance(value, ours.Missing):
+        return
+    with pytest.raises(NotImplementedError, match=rf"^{re.escape(name)} is not emulated"):
+        value()
     with pytest.raises(NotImplementedError, match=re.escape(name)):
         value[(4,)](torch.ones(1), eps=1e-6)
 
@@ -90,6 +98,7 @@ def test_operators_are_torchs_too(name):
 
 def test_the_packages_can_be_found_and_say_what_they_are():
     import torch_npu
+
     for name in ("torch_npu", "sgl_kernel_npu", "torchair", "acl", "torch_npu.profiler"):
         assert find_spec(name).name == name and find_spec(name).origin == "emulated"
     assert torch_npu.__version__ == "0.0.0+emulated"
@@ -114,6 +123,7 @@ def test_without_the_switch_nothing_can_be_found(switch):
 
 def test_transformers_sees_an_npu():
     from transformers.utils import is_torch_npu_available
+
     assert is_torch_npu_available(check_device=True)
 
 
@@ -136,8 +146,10 @@ def test_torch_cuda_means_torch_npu_once_it_is_asked_for():
 def test_a_compiled_function_runs_as_it_is():
     import torchair
     from torchair.configs.compiler_config import CompilerConfig
+
     importlib.import_module(
-        "torchair.ge_concrete_graph.ge_converter.experimental.patch_for_hcom_allreduce")
+        "torchair.ge_concrete_graph.ge_converter.experimental.patch_for_hcom_allreduce"
+    )
     config = CompilerConfig()
     config.mode, config.debug.run_eagerly = "max-autotune", True
     backend = torchair.get_npu_backend(compiler_config=config)
@@ -148,10 +160,12 @@ def test_a_compiled_function_runs_as_it_is():
 def test_small_things_that_are_called():
     import acl
     import torch_npu
+
     options = torch_npu._C._distributed_c10d.ProcessGroupHCCL.Options()
     options.hccl_config = {"hccl_buffer_size": 200}
     assert acl.rt.get_device_info(0, 601) != (3510, 0)
-    with pytest.raises(NotImplementedError, match="attribute 1"): acl.rt.get_device_info(0, 1)
+    with pytest.raises(NotImplementedError, match="attribute 1"):
+        acl.rt.get_device_info(0, 1)
     tensor = torch.ones(1, device="npu")
     assert torch_npu._C._weak_ref_tensor(tensor) is tensor
     assert torch_npu._apply_patches([]) is torch_npu._apply_all_patches() is None
@@ -160,6 +174,7 @@ def test_small_things_that_are_called():
 def test_a_name_of_python_itself_is_absent():
     "So that what copies, pickles or inspects a name does not take it for an emulated one."
     import torch_npu
+
     for asked in (torch_npu, torch_npu.npu_dynamic_quant):
         assert not hasattr(asked, "__wrapped__") and not hasattr(asked, "__array__")
 
@@ -177,8 +192,9 @@ def test_a_triton_kernel_of_sglang_finds_positions():
     prefixes, lengths = [3, 0, 700], [2, 4, 600]
     given = (torch.tensor(each, device="npu", dtype=torch.int32) for each in (prefixes, lengths))
     positions, starts = kernels("attention/position").compute_position_triton(*given, sum(lengths))
-    assert positions.tolist() == [prefix + n for prefix, length in zip(prefixes, lengths)
-                                  for n in range(length)]
+    assert positions.tolist() == [
+        prefix + n for prefix, length in zip(prefixes, lengths) for n in range(length)
+    ]
     assert starts.tolist() == [0, 2, 6] and positions.device == starts.device
 
 
@@ -189,20 +205,30 @@ def test_a_triton_kernel_of_sglang_writes_a_table_through_pointers():
     new = [2, 3, 1]
     table = torch.zeros(5, 700, dtype=torch.int32, device="npu")
     held = [each.to("npu") for each in prefixes]
-    lists = [[each.data_ptr() for each in held], [len(each) for each in held],
-             [len(each) + n for each, n in zip(held, new)], new]
+    lists = [
+        [each.data_ptr() for each in held],
+        [len(each) for each in held],
+        [len(each) + n for each, n in zip(held, new)],
+        new,
+    ]
     rows, slots = torch.tensor([4, 1, 2]), torch.arange(1000, 1006)
-    write[(3,)](table, rows.to("npu"), *(torch.tensor(each).to("npu") for each in lists),
-                slots.to("npu"), table.shape[1])
+    write[(3,)](
+        table,
+        rows.to("npu"),
+        *(torch.tensor(each).to("npu") for each in lists),
+        slots.to("npu"),
+        table.shape[1],
+    )
     wanted, first = torch.zeros(5, 700, dtype=torch.int32), 0
     for row, prefix, n in zip(rows.tolist(), prefixes, new):
-        wanted[row, :len(prefix) + n] = torch.cat((prefix, slots[first:first + n]))
+        wanted[row, : len(prefix) + n] = torch.cat((prefix, slots[first : first + n]))
         first += n
     assert torch.equal(table.cpu(), wanted)
 
 
 def test_triton_is_told_of_a_device():
     from triton.runtime.driver import driver
+
     target = driver.active.get_current_target()
     assert (target.backend, target.arch) == ("npu", "0.0.0+emulated")
     assert driver.active.get_benchmarker()(None, quantiles=(0.5, 0.2, 0.8)) == [0, 0, 0]
@@ -214,7 +240,8 @@ def test_a_triton_kernel_is_one_step_of_a_graph():
     prefixes, lengths = (torch.tensor([n], device="npu", dtype=torch.int32) for n in (3, 2))
     compute(prefixes, lengths, 2)
     graph = torch.npu.NPUGraph()
-    with torch.npu.graph(graph): positions, _ = compute(prefixes, lengths, 2)
+    with torch.npu.graph(graph):
+        positions, _ = compute(prefixes, lengths, 2)
     prefixes.fill_(7)
     graph.replay()
     assert positions.tolist() == [7, 8]
@@ -222,4 +249,5 @@ def test_a_triton_kernel_is_one_step_of_a_graph():
 
 def test_operators_of_the_page_are_those_of_the_package():
     assert reached("sgl_kernel_npu.mem_cache.allocator.alloc_extend_kernel") is (
-        operators.alloc_extend_kernel)
+        operators.alloc_extend_kernel
+    )

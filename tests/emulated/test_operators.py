@@ -35,7 +35,7 @@ def near(got: torch.Tensor, wanted: torch.Tensor) -> None:
 @given(sizes, sizes, sizes, st.integers(1, 2), kinds, seeds)
 def test_norms(tokens, heads, width, dims, kind, seed):
     x, other = (numbers(seed + n, tokens, heads, width, kind=kind) for n in (0, 1))
-    gamma = numbers(seed + 2, *x.shape[3 - dims:], kind=kind)
+    gamma = numbers(seed + 2, *x.shape[3 - dims :], kind=kind)
 
     def wanted(x, gamma):
         return torch.nn.functional.rms_norm(x.double(), gamma.shape, gamma.double(), 1e-6)
@@ -57,11 +57,13 @@ def test_norms(tokens, heads, width, dims, kind, seed):
 @given(sizes, sizes, kinds, seeds)
 def test_activations(tokens, width, kind, seed):
     x = 4 * numbers(seed, tokens, 2 * width, kind=kind)
-    wanted = [[row[i] / (1 + math.exp(-row[i])) * row[width + i] for i in range(width)]
-              for row in x.double().tolist()]
+    wanted = [
+        [row[i] / (1 + math.exp(-row[i])) * row[width + i] for i in range(width)]
+        for row in x.double().tolist()
+    ]
     near(ours.npu_swiglu(*on(x)), torch.tensor(wanted, dtype=torch.double))
     near(ours.npu_swiglu(*on(x.T), 0), torch.tensor(wanted, dtype=torch.double).T)
-    size = x.double().abs()          # the form that Huawei's documentation of FastGelu has
+    size = x.double().abs()  # the form that Huawei's documentation of FastGelu has
     wanted = x.double() / (1 + (-1.702 * size).exp()) * (0.851 * (x.double() - size)).exp()
     near(ours.npu_fast_gelu(*on(x)), wanted)
 
@@ -69,17 +71,24 @@ def test_activations(tokens, width, kind, seed):
 def turned(x: torch.Tensor, angles: torch.Tensor, mode: str) -> torch.Tensor:
     "Pairs of x as complex numbers, times that of length 1 at their angle."
     x = x.double()
-    pairs = torch.complex(*x.chunk(2, -1)) if mode == "half" else torch.view_as_complex(
-        x.unflatten(-1, (-1, 2)))
+    pairs = (
+        torch.complex(*x.chunk(2, -1))
+        if mode == "half"
+        else torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+    )
     pairs = pairs * torch.polar(torch.ones_like(angles), angles)
-    if mode == "half": return torch.cat((pairs.real, pairs.imag), -1)
+    if mode == "half":
+        return torch.cat((pairs.real, pairs.imag), -1)
     return torch.view_as_real(pairs).flatten(-2)
 
 
 def spread(values: torch.Tensor, mode: str) -> torch.Tensor:
     "A value for each pair, at both numbers of the pair."
-    return values.repeat(*[1] * (values.dim() - 1), 2) if mode == "half" else (
-        values.repeat_interleave(2, -1))
+    return (
+        values.repeat(*[1] * (values.dim() - 1), 2)
+        if mode == "half"
+        else (values.repeat_interleave(2, -1))
+    )
 
 
 modes = st.sampled_from(["half", "interleave"])
@@ -95,7 +104,8 @@ def test_turning(tokens, heads, half, kind, mode, seed):
     device, second = on(x, other)
     near(ours.npu_rotary_mul(device, cos, sin, mode), turned(x, angles, mode))
     both = ours.npu_apply_rotary_pos_emb(device, second, cos, sin, rotary_mode=mode)
-    for got, was in zip(both, (x, other)): near(got, turned(was, angles, mode))
+    for got, was in zip(both, (x, other)):
+        near(got, turned(was, angles, mode))
 
 
 @few
@@ -105,11 +115,14 @@ def test_positions(tokens, heads, shared, half, kind, mode, seed):
     table = torch.cat((angles.cos(), angles.sin()), -1).float()
     places = torch.randint(12, (tokens,), generator=torch.Generator().manual_seed(seed))
     query, key = (numbers(seed + n, tokens, n * 2 * half, kind=kind) for n in (heads, shared))
-    got = ours.npu_mrope(*on(places, query, key, table), 2 * half, mrope_section=[0, 0, 0],
-                         rotary_mode=mode)
+    got = ours.npu_mrope(
+        *on(places, query, key, table), 2 * half, mrope_section=[0, 0, 0], rotary_mode=mode
+    )
     for each, was in zip(got, (query, key)):
-        one_by_one = [turned(was[i].unflatten(-1, (-1, 2 * half)), angles[place], mode).flatten()
-                      for i, place in enumerate(places.tolist())]
+        one_by_one = [
+            turned(was[i].unflatten(-1, (-1, 2 * half)), angles[place], mode).flatten()
+            for i, place in enumerate(places.tolist())
+        ]
         near(each, torch.stack(one_by_one))
 
 
@@ -123,16 +136,19 @@ def test_split_norm_and_turn(tokens, shared, group, half, kind, with_bias, seed)
     weights = [numbers(seed + 2 + n, width, kind=kind) for n in range(4)]
     cos, sin = (spread(f(angles), "half").float().unsqueeze(1) for f in (torch.cos, torch.sin))
     more = dict(zip(("q_weight", "k_weight", "q_bias", "k_bias"), on(*weights)))
-    if not with_bias: more["q_bias"] = more["k_bias"] = None
+    if not with_bias:
+        more["q_bias"] = more["k_bias"] = None
     device, sines, cosines = on(qkv, sin, cos)
-    got = ours.split_qkv_rmsnorm_rope(device, sines, cosines, q_size, kv_size, width, eps=1e-6,
-                                      **more)
+    got = ours.split_qkv_rmsnorm_rope(
+        device, sines, cosines, q_size, kv_size, width, eps=1e-6, **more
+    )
     parts = qkv.split((q_size, kv_size, kv_size), -1)
     for n, (each, part) in enumerate(zip(got, parts[:2])):
         x = part.double().unflatten(-1, (-1, width))
         root = torch.sqrt(torch.einsum("thd,thd->th", x, x) / width + 1e-6)
         x = torch.einsum("thd,th,d->thd", x, 1 / root, weights[n].double())
-        if with_bias: x = x + weights[2 + n].double()
+        if with_bias:
+            x = x + weights[2 + n].double()
         near(each, turned(x, angles, "half").flatten(1))
     assert torch.equal(got[2].cpu(), parts[2])
 
@@ -163,13 +179,17 @@ def test_caches(pages, page, heads, width, seed):
     check(*caches)
     caches = on(nothing, nothing)
     places = torch.tensor([divmod(slot, page) for slot in slots.tolist()])
-    for row, cache in zip(rows, caches): ours.npu_scatter_nd_update_(cache, *on(places), row)
+    for row, cache in zip(rows, caches):
+        ours.npu_scatter_nd_update_(cache, *on(places), row)
     check(*caches)
 
 
 @few
-@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=5),
-       st.integers(1, 8), seeds)
+@given(
+    st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=5),
+    st.integers(1, 8),
+    seeds,
+)
 def test_slots_of_new_rows(grown, page, seed):
     "Row by row: a row takes the next slot of its page, or the first one of the next free page."
     pages = torch.randperm(200, generator=torch.Generator().manual_seed(seed)).tolist()
@@ -191,12 +211,15 @@ def test_slots_of_new_rows(grown, page, seed):
 def kept(row: list[float], k: int | None, p: float | None) -> set[int]:
     "From the likeliest downwards: as many as k, and as long as those before have less than p."
     order = sorted(range(len(row)), key=lambda i: (-row[i], -i))
-    if k is not None: order = [i for i in order if row[i] >= row[order[k - 1]]]
-    if p is None: return set(order)
+    if k is not None:
+        order = [i for i in order if row[i] >= row[order[k - 1]]]
+    if p is None:
+        return set(order)
     whole = math.fsum(math.exp(row[i]) for i in order)
     before, chosen = 0.0, set()
     for i in order:
-        if chosen and before >= p: break
+        if chosen and before >= p:
+            break
         chosen.add(i)
         before += math.exp(row[i]) / whole
     return chosen
@@ -206,7 +229,8 @@ def kept(row: list[float], k: int | None, p: float | None) -> set[int]:
 @given(sizes, st.integers(1, 40), st.booleans(), st.booleans(), st.booleans(), seeds)
 def test_top_k_top_p(rows, tokens, by_k, by_p, with_equals, seed):
     logits = 3 * numbers(seed, rows, tokens)
-    if with_equals and not by_p: logits = logits.round()
+    if with_equals and not by_p:
+        logits = logits.round()
     made = torch.Generator().manual_seed(seed)
     k = torch.randint(1, tokens + 1, (rows,), generator=made) if by_k else None
     p = torch.rand(rows, generator=made) if by_p else None
@@ -229,7 +253,7 @@ def test_the_edge_of_top_p(p, kept):
 def test_bits_of_tokens(rows, tokens, kind, seed):
     words = -(-tokens // 32)
     made = torch.Generator().manual_seed(seed)
-    mask = torch.randint(-2**31, 2**31, (rows, words), generator=made).int()
+    mask = torch.randint(-(2**31), 2**31, (rows, words), generator=made).int()
     logits = numbers(seed, rows, tokens, kind=kind)
     device = on(logits)[0]
     assert ours.apply_token_bitmask(device, *on(mask)) is None
@@ -258,8 +282,12 @@ NOT_DONE = [
     ("npu_mrope", (slot, one, one, two, 2), {}, "part of the head"),
     ("split_qkv_rmsnorm_rope", (one, one, one, 2, 1, 1), {"is_neox_style": False}, "neighbours"),
     ("npu_scatter_pa_kv_cache", (row, row, cache, cache, slot), {}, "cache_mode 'PA_NZ'"),
-    ("npu_scatter_pa_kv_cache", (row, row, cache, cache, slot),
-     {"cache_mode": "Norm", "seq_lens": slot}, "seq_lens"),
+    (
+        "npu_scatter_pa_kv_cache",
+        (row, row, cache, cache, slot),
+        {"cache_mode": "Norm", "seq_lens": slot},
+        "seq_lens",
+    ),
     ("npu_format_cast", (one, 29), {"customize_dtype": torch.int8}, "packed"),
 ]
 DOES_NOT_FIT = [
@@ -285,13 +313,15 @@ DOES_NOT_FIT = [
 
 @pytest.mark.parametrize("name, given, named, words", NOT_DONE)
 def test_what_is_not_done_is_refused(name, given, named, words):
-    with pytest.raises(NotImplementedError) as refusal: getattr(ours, name)(*given, **named)
+    with pytest.raises(NotImplementedError) as refusal:
+        getattr(ours, name)(*given, **named)
     assert name in str(refusal.value) and words in str(refusal.value)
 
 
 @pytest.mark.parametrize("name, given, words", DOES_NOT_FIT)
 def test_what_does_not_fit_is_refused(name, given, words):
-    with pytest.raises(RuntimeError) as refusal: getattr(ours, name)(*given)
+    with pytest.raises(RuntimeError) as refusal:
+        getattr(ours, name)(*given)
     assert name.replace("extend_slots", "alloc_extend_kernel") in str(refusal.value)
     assert words in str(refusal.value)
 
@@ -299,8 +329,9 @@ def test_what_does_not_fit_is_refused(name, given, words):
 def test_a_refused_write_leaves_the_cache_as_it_was():
     held = torch.zeros(2, 2, 1, 4)
     with pytest.raises(RuntimeError):
-        ours._npu_reshape_and_cache(torch.ones(2, 1, 4), torch.ones(2, 1, 4), held, held,
-                                    torch.tensor([0, 9]))
+        ours._npu_reshape_and_cache(
+            torch.ones(2, 1, 4), torch.ones(2, 1, 4), held, held, torch.tensor([0, 9])
+        )
     assert not held.any()
 
 
