@@ -93,19 +93,22 @@ def test_nothing_private_is_saved(notebook):
     assert not found, f"outputs that give a machine away: {found}"
 
 
+REHEARSED = "*Recorded in rehearsal, on an emulated NPU (grade: emulated)"
+
+
 @each_notebook
 def test_npu_outputs_say_where_they_come_from(notebook):
-    """A cell that needs an NPU has either no output or one that was recorded; the text behind it
-    says which, and `tools/npu.py --fill` writes that text."""
+    """A cell that needs an NPU, or the card itself, has either no output or one that was recorded;
+    the text behind it says which, and on what. `tools/npu.py --fill` writes it for a real NPU."""
     npu = {
         number: bool(cell["outputs"])
         for number, source, cell in cells(notebook, "code")
-        if re.match(r"#\|\s*npu\b", source)
+        if re.match(r"#\|\s*(npu|card)\b", source)
     }
     told = {
-        number - 1: source.startswith("*Recorded on ")
+        number - 1: source.startswith(("*Recorded on ", REHEARSED))
         for number, source, _ in cells(notebook, "markdown")
-        if source.startswith(("*Not recorded yet", "*Recorded on "))
+        if source.startswith(("*Not recorded yet", "*Recorded "))
     }
     assert told == npu
 
