@@ -35,7 +35,8 @@ OWN_SERVER = {
 SERVED = r"^(05_serve|06_call|index|index\.zh|terminal)\.ipynb$"
 IN_ENGINE = r"^(02_install|03_kernels|walk|tutor|course|cpu_platform)\.ipynb$"
 IN_PROOF = r"^guide\.ipynb$"  # it wants another engine, the guide's: a group of `make prove`
-EMULATED = "nbs/rehearsal/emulated"  # pages that import torch: in a process of their own
+EMULATED = "nbs/rehearsal/emulated"  # pages that import torch: in processes of their own
+NATIVE = r"^(collectives|device)\.ipynb$"
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-rs"]
 # Most of the unit tests wait for a process or a clock: three at a time take a third as long.
 UNIT = [*PYTEST, "-n", "3", "--dist", "worksteal"]
@@ -62,19 +63,22 @@ ONCE = ("--skip_file_re", r"^06_call\.ipynb$") if BROWSER else ()
 def pages(name: str, what: str, lane: str, *choice: str) -> Stage:
     "Notebooks from top to bottom, those that are chosen."
     command = [str(BIN / "nbdev_test"), "--timing", "--n_workers", "1", *choice]
-    return Stage(name, what, command, lane)
+    return Stage(name, what, command, lane, own=True)
 
 
 def emulated() -> list[Stage]:
     """The emulated NPU: its engine, its tests with the chapters' `npu` cells, its pages.
 
-    The engine links to the CPU stack's files and builds its device: no download."""
+    The engine links to the CPU stack's files and builds its device: no download. A process has
+    one device, so pages on a native one and pages on a mapped one do not share theirs."""
     install = [str(BIN / "qwen-npu"), "install", "--stack", "emulated"]
     tests = [*PYTEST, "tests/emulated"]
+    native, mapped = ("--path", EMULATED, "--file_re"), ("--path", EMULATED, "--skip_file_re")
     return [
-        Stage("device", "the emulated NPU, laid into an engine", install, "engine"),
-        Stage("emulated", "pytest, on an emulated NPU", tests, "engine"),
-        pages("emulated pages", "pages of the emulated NPU", "engine", "--path", EMULATED),
+        Stage("device", "the emulated NPU, in an engine", install, needs="server"),
+        Stage("emulated", "pytest, on an emulated NPU", tests, own=True),
+        pages("native pages", "pages of the emulated NPU, native", "plain", *native, NATIVE),
+        pages("mapped pages", "pages of the emulated NPU, mapped", "plain", *mapped, NATIVE),
     ]
 
 
@@ -92,14 +96,14 @@ def stages() -> list[Stage]:
         Stage("docs", "the docs site and its links", docs),
         Stage("sync", "modules, notebooks and READMEs", [sys.executable, "tools/check_sync.py"]),
         Stage("unit", "pytest, without an engine", [*UNIT, "tests/unit"]),
-        Stage("browser", "chapters and docs in a browser", seen, needs="served pages", own=True),
+        *emulated(),
+        pages("engine pages", in_engine, "plain", "--file_re", IN_ENGINE),
+        pages("pages", "pages that need no engine", "plain", *others),
         Stage("server", "engine, model and service (downloads them the first time)", up, "engine"),
         pages("served pages", served, "engine", "--file_re", SERVED, *ONCE),
         Stage("engine", "pytest, with the engine", [*PYTEST, "tests/engine"], "engine"),
-        pages("engine pages", in_engine, "engine", "--file_re", IN_ENGINE),
-        *emulated(),
+        Stage("browser", "chapters and docs in a browser", seen, "engine", needs="docs"),
         Stage("panel", "the panel in a browser", panel, "engine"),
-        pages("pages", "pages that need no engine", "engine", *others),
     ]
 
 

@@ -4,10 +4,13 @@ python device_there.py FILE TEXT
 
 FILE lies beside the library and has TEXT once a build succeeded; `made` there says which device it
 was: without a compiler it is mapped, and has no library. Ends with 1 and a sentence where it is not
-there.
+there, or where there is a compiler by now ($CXX, else g++).
 """
 
+import os
 import pathlib
+import shlex
+import shutil
 import sys
 
 file, text = pathlib.Path(sys.argv[1]), sys.argv[2]
@@ -17,3 +20,5 @@ if not (file.is_file() and file.read_text(encoding="utf-8") == text and made.is_
 kind, *release = made.read_text(encoding="utf-8").split()
 if kind == "native" and not list(file.parent.glob(f"{release[-1]}*.so")):
     sys.exit("its library is gone")
+if kind == "mapped" and shutil.which((shlex.split(os.environ.get("CXX", "")) or ["g++"])[0]):
+    sys.exit("it is mapped, and there is a compiler now")

@@ -217,12 +217,12 @@ def test_every_page_is_run_once():
         for stage in run_tests.stages()
         if Path(stage.command[0]).name == "nbdev_test"
     }
-    assert all(found.values()) and len(found) == 4
+    assert all(found.values()) and len(found) == 5
     known = [str(path.relative_to(ROOT)) for path in nbglob(ROOT / "nbs", as_path=True)]
     once = sorted(page for pages in found.values() for page in pages)
     elsewhere = {"nbs/rehearsal/guide.ipynb", *(["nbs/06_call.ipynb"] * bool(run_tests.ONCE))}
     assert once == sorted({*known} - elsewhere)
-    assert all("/emulated/" in page for page in found["emulated pages"])
+    assert all("/emulated/" in page for page in found["native pages"] + found["mapped pages"])
 
 
 def test_every_group_of_proofs_names_what_is_there():

@@ -70,7 +70,7 @@ def test_a_text_is_laid_whole_and_compared(tmp_path):
     assert [ran("same_text", file, each).returncode for each in ("other", "oth")] == [0, 1]
 
 
-def test_a_device_is_there_while_what_was_built_is(tmp_path):
+def test_a_device_is_there_while_what_was_built_is(tmp_path, monkeypatch):
     file, library = tmp_path / "made-of", tmp_path / "2.14.1+cpu.so"
 
     def codes() -> list[int]:
@@ -87,7 +87,10 @@ def test_a_device_is_there_while_what_was_built_is(tmp_path):
     assert codes() == [0, 1]
     library.unlink()
     (tmp_path / "made").write_text("mapped\n")
+    monkeypatch.setenv("CXX", "no-such-compiler")
     assert codes() == [0, 1]
+    monkeypatch.setenv("CXX", sys.executable)  # a program that is there
+    assert codes() == [1, 1] and "compiler now" in ran("device_there", file, "these\n").stderr
 
 
 def test_what_is_kept_is_kept_after_success_alone(tmp_path):

@@ -142,13 +142,14 @@ def without_wheel(
     architecture: str,  # x86_64 or aarch64
     address: str,  # the index
     glibc: str = stacks()["cpu"].glibc,
+    pythons: tuple[str, ...] = PYTHONS,
 ) -> list[str]:  # one line for each requirement that has no wheel there
     "What pip would build, or not find at all. `NotReached` where the index does not answer."
 
     def ask(line: str) -> list[str]:
         wanted, wrong = Requirement(line), []
         pinned, files = any(each.operator == "==" for each in wanted.specifier), None
-        for python in PYTHONS:
+        for python in pythons:
             there = {
                 "platform_machine": architecture,
                 "sys_platform": "linux",
@@ -205,7 +206,9 @@ def ordinary():
 def test_every_requirement_has_a_wheel(name, requirements, architecture, ordinary):
     assert requirements
     try:
-        wrong = without_wheel(requirements, architecture, ordinary)
+        prefix = name.partition("-")[0]  # a lock is for the Pythons of its stacks
+        pythons = next((each.python for each in stacks().values() if each.lock == prefix), PYTHONS)
+        wrong = without_wheel(requirements, architecture, ordinary, pythons=pythons)
     except NotReached as error:
         pytest.skip(f"the package index does not answer here: {error}")
     assert not wrong, "\n".join(wrong)
