@@ -72,7 +72,7 @@ def emulated() -> list[Stage]:
     The engine links to the CPU stack's files and builds its device: no download. A process has
     one device, so pages on a native one and pages on a mapped one do not share theirs."""
     install = [str(BIN / "qwen-npu"), "install", "--stack", "emulated"]
-    tests = [*PYTEST, "tests/emulated"]
+    tests = [*PYTEST, "-m", "not slow", "tests/emulated"]
     native, mapped = ("--path", EMULATED, "--file_re"), ("--path", EMULATED, "--skip_file_re")
     return [
         Stage("device", "the emulated NPU, in an engine", install, needs="server"),
@@ -132,6 +132,7 @@ PROOFS = {
     "training": ("the teaching model, trained anew", ["prove_tutor.py", "-k", "new or sampled"]),
     "walk": ("the walk into an empty home, killed again and again", ["prove_walk.py"]),
     "emulated": ("the emulated NPU: replies, ranks, leaks, faults", ["prove_emulated.py"]),
+    "emulated build": ("the emulated device, built anew", ["tests/emulated/test_switch.py"]),
     "emulated memory": ("SGLang's own figures of memory", ["prove_emulated_memory.py"]),
     "guide": ("the guide, replayed on its own SGLang", ["prove_guide.py"]),
     "browser": ("chapters and panel, several times", ["prove_browser.py"]),
