@@ -20,6 +20,7 @@ from patience import patient, until
 
 from qwen_npu_tut import serve
 from qwen_npu_tut.call import endpoint_of
+from qwen_npu_tut.contract import QUESTIONS, contract
 from qwen_npu_tut.engine.plan import open_steps, run_plan
 from qwen_npu_tut.engine.stacks import stacks
 from qwen_npu_tut.server.processes import birth, end_session, free_port, session_of, spawn
@@ -176,6 +177,9 @@ def test_the_guides_line(choice, folder):
         assert "Unsupported device: npu" in server.text()
 
 
+LOOSE = {"json-schema", "letters-survive-the-stream", "tool-required"}
+
+
 def test_the_repaired_line_answers_it(choice):
     "Our line names llguidance, and its environment TORCH_COMPILE_DISABLE: form and tools answer."
     server = serve.start(serving(choice))
@@ -190,6 +194,12 @@ def test_the_repaired_line_answers_it(choice):
             **asked, tools=[{"type": "function", "function": tool}], tool_choice="required"
         )
         assert client.chat.completions.create(**asked).choices[0].finish_reason == "stop"
+
+        # Of the contract three fail. With thinking off this release holds a reply to no grammar:
+        # its reasoner_grammar_backend.py waits for a </think> that stands in the prompt already.
+        found = {each.id: each.result for each in contract(endpoint_of(server))}
+        failed = {name for name, result in found.items() if result == "fail"}
+        assert len(found) == len(QUESTIONS) and failed == LOOSE
     finally:
         serve.stop(server)
 
