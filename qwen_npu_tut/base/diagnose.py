@@ -74,11 +74,11 @@ _ESCAPES = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\
 
 def _blocks(file: BinaryIO) -> Iterator[bytes]:
     "A log in pieces that end where a line ends, without terminal escapes (ECMA-48)."
-    rest, first = b"", True
+    rest = b""
     while piece := file.read(BLOCK):
-        if first: piece, first = reply_lines(piece) or piece, False
-        piece = rest + piece
-        end = max(piece.rfind(b"\n") + 1, len(piece) - LONGEST)
+        last = len(piece) < BLOCK
+        piece = rest + piece if rest else reply_lines(piece) or piece
+        end = len(piece) if last else max(piece.rfind(b"\n") + 1, len(piece) - LONGEST)
         piece, rest = piece[:end], piece[end:]
         yield _ESCAPES.sub(b"", piece) if b"\x1b" in piece else piece
     if rest: yield _ESCAPES.sub(b"", rest)
@@ -268,8 +268,8 @@ def _ranked(hits: Collection[_Hit], ran: Ran) -> list[Cause]:
     names = {hit.row.id for hit, _ in hits}
     order = {row.id: place for place, row in enumerate(known().rows)}
 
-    def speaks(row: Row) -> tuple[float, int]:  # on one line: rows, forms, wrappers, any error
-        return (0, 1, 3, 2)[row.rank], order.get(row.id, len(order))
+    def speaks(row: Row) -> tuple[int, int]:  # on one line: rows, forms, wrappers, any error
+        return (0, 1, 3, 3 if row.form else 2)[row.rank], order.get(row.id, len(order))
 
     best: dict[int, tuple] = {}  # by line: what tells most of it
     for hit, _ in hits:
