@@ -16,6 +16,7 @@ from functools import partial
 from itertools import takewhile
 from string import Formatter
 from .base.diagnose import Cause, diagnose, first_error
+from .base.failures import Ran
 from .base.events import Problem, sentences
 from .base.settings import home, shown
 from .engine.advisories import also_known, holes, objections
@@ -149,7 +150,7 @@ def smi_findings(machine: Machine, stack: Stack) -> Iterator[Finding]:
     "Whether npu-smi answered, and what it says of health."
     see, smi = partial(judged, machine, stack), machine.smi
     if smi.error:
-        known = next(iter(diagnose(io.BytesIO(smi.said.encode()), npu=True)), NO_CAUSE)
+        known = next(iter(diagnose(io.BytesIO(smi.said.encode()), ran=Ran("card"))), NO_CAUSE)
         row = f"npu-smi-{smi.error}"
         yield see("npu-smi", False, row if row in sentences() else "npu-smi-failed", known=known)
         return
@@ -224,7 +225,7 @@ def deep_findings(machine: Machine, stack: Stack) -> Iterator[Finding]:
     if not machine.probe: return
     torch = "torch_npu" if stack.on_npu else "torch"
     good = re.search(r"^probe ok: (.*)$", machine.probe, re.MULTILINE)
-    known = first_error(diagnose(io.BytesIO(machine.probe.encode()), npu=stack.on_npu))
+    known = first_error(diagnose(io.BytesIO(machine.probe.encode()), ran=stack.ran))
     # an emulated NPU never passes for a real one, nor the other way round
     meant = good and stack.emulated == good[1].endswith("(emulated)")
     yield judged(machine, stack, torch, bool(meant), "computes-known" if known else "computes",

@@ -14,16 +14,17 @@ import shlex
 import sys
 import time
 import urllib.request
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 from .base.diagnose import engines_named, likely_cause
+from .base.failures import UNKNOWN, Ran
 from .base.events import Event, Listener, problem, unheard
 from .base.files import Store, locked
 from .base.settings import home, shown
 from .model.folder import read_receipt, verify
 from .engine.advisories import flags_of
+from .engine.stacks import stacks
 from .server.launch import Launch, container_name, hand_over_key, key_file
 from .server.launch import key_of, remove_container, with_key
 from .server.processes import birth, end_session, free_port, spawn
@@ -45,6 +46,14 @@ class Server:
     line: tuple[str, ...]  # the launch line
     started: float         # seconds since 1970
     container: str = ""    # its name, where the engine is an image
+    stack: str = ""        # the version set of its engine
+
+    @property
+    def ran(self) -> Ran:
+        "What it is, for whoever explains its failure; its line tells it of an older document."
+        if self.stack in stacks(): return stacks()[self.stack].ran
+        named = engines_named(" ".join(self.line).encode())
+        return Ran(named.pop() if len(named) == 1 else "")
 
     @property
     def alive(self) -> bool:
@@ -134,21 +143,18 @@ def _first_token(server: Server, deadline: float) -> None:
         except (OSError, ValueError) as error: failure = error
         else: failure = "an answer without a text"
         if not server.alive or time.monotonic() > deadline:
-            raise problem("no-token", why=failure, words=last_words(server.log, server.line))
+            raise problem("no-token", why=failure, words=last_words(server.log, server.ran))
         time.sleep(0.1)
 
 # %% ../nbs/05_serve.ipynb #ddecf2a4
-def last_words(log: Path | str, line: Sequence[str] = ()) -> str:
-    """What a person should see of a log: the known cause, the last errors, the end.
-
-    `line`, the launch line, says which kind of engine wrote it."""
+def last_words(log: Path | str, ran: Ran = UNKNOWN) -> str:
+    "What a person should see of a log: the cause, the last errors, the end; `ran` wrote it."
     try: text = Path(log).read_text(encoding="utf8", errors="replace")
     except OSError: text = ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     error = re.compile(r"(\[[^]]*\] )?[\w.]*(Error|Exception)\b")
     errors = [line for line in lines[:-3] if error.match(line)][-3:]
-    named = engines_named(" ".join(line).encode())  # a line without a device leaves it to the log
-    known = likely_cause(Path(log), npu=named.pop() if len(named) == 1 else None)
+    known = likely_cause(Path(log), ran=ran)
     return "\n".join([
         *([known.cause, known.fix] if known else []), "Its last lines:",
         *(f"  {line[:300]}" for line in [*errors, *lines[-3:]]), f"The whole log: {shown(log)}"])
@@ -170,7 +176,7 @@ def wait_ready(server: Server, tell: Listener = unheard, timeout: float = 1800.0
             ended = not alive and not new
             if ended or time.monotonic() > deadline:
                 row = "server-ended" if ended else "server-not-ready"
-                words = last_words(server.log, server.line)
+                words = last_words(server.log, server.ran)
                 raise problem(row, phase=reader.phase, seconds=round(timeout), words=words)
             time.sleep(0.05)
     _first_token(server, deadline)
@@ -216,7 +222,8 @@ def _begin(launch: Launch) -> Server:
     pid, born = spawn(launch.line, log, launch.environment, home())
     container = launch.environment.get("QWEN_NPU_CONTAINER", "")
     server = Server(settings.server, settings.model_name, launch.url, pid, born, str(launch.folder),
-                    str(log), launch.line, time.time(), container)
+                    str(log), launch.line, time.time(), container,
+                    launch.engine.stack.name)
     try: SERVERS.write(server.name, server)
     except BaseException:  # without its document nobody would find it again
         end_session(pid, born, grace=0)

@@ -194,7 +194,7 @@ def _teaching(choice: Choice, to: Path | None, tell: Listener, keep_served: bool
     served = keep_served and there.resolve() in [Path(each.model).resolve() for each in running()]
     if (served or not _of_ours(there).gap()) and verify(there, "times").whole: return there
     steps = teaching_steps(choice)
-    run_plan(steps, os.environ, tell, choice.stack.needs_npu)
+    run_plan(steps, os.environ, tell, choice.stack.ran)
     built = steps[-1].done.path.parent
     return download(TEACHING_MODEL, to, source=built, fresh=True, tell=tell).folder
 

@@ -19,6 +19,7 @@ from typing import Protocol
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from ..base.diagnose import likely_cause
+from ..base.failures import UNKNOWN, Ran
 from ..base.events import Event, Listener, problem, unheard, table
 from ..base.files import locked, program
 from ..base.settings import home, shown
@@ -166,10 +167,10 @@ def step_log(step: Step) -> Path:
 
 # %% ../../nbs/engine/plan.ipynb #8d8d89e9
 def run_step(step: Step, environment: Mapping[str, str], tell: Listener, lock: int,
-             npu: bool | None = None) -> None:
+             ran: Ran = UNKNOWN) -> None:
     """Look, run, look again. `Problem` where it is not done afterwards.
 
-    The command inherits the plan's lock. `npu` says whether the stack needs one: causes differ."""
+    The command inherits the plan's lock. `ran` says what is installed: causes differ."""
     began = time.monotonic()
     def since() -> float: return time.monotonic() - began
     if not step.done.gap(): return tell(Event("skipped", step.name, seconds=since()))
@@ -183,7 +184,7 @@ def run_step(step: Step, environment: Mapping[str, str], tell: Listener, lock: i
     gap = step.done.gap()
     if code == 0 and not gap: return tell(Event("done", step.name, seconds=since(), log=log))
     tell(Event("failed", step.name, gap, since(), log))
-    known = likely_cause(log, begin, npu=npu)
+    known = likely_cause(log, begin, ran=ran)
     text = log.read_text(encoding="utf8", errors="replace")
     lines = [each for each in text.splitlines() if each.strip()]
     raise problem("step-failed", step=step.name, code=code, gap=gap, log=shown(log),
@@ -205,7 +206,7 @@ def refuse_missing(steps: Sequence[Step], environment: Mapping[str, str]) -> Non
 
 # %% ../../nbs/engine/plan.ipynb #3115ad47
 def run_plan(steps: Sequence[Step], environment: Mapping[str, str], tell: Listener = unheard,
-             npu: bool | None = None) -> None:
+             ran: Ran = UNKNOWN) -> None:
     """Carry out what is not done yet. Repeating it resumes.
 
     `Problem` where a program is missing, or at the first step that does not succeed."""
@@ -213,7 +214,7 @@ def run_plan(steps: Sequence[Step], environment: Mapping[str, str], tell: Listen
     refuse_missing(steps, environment)
     try:
         with locked(home() / "install.lock", waiting) as lock:
-            for step in steps: run_step(step, environment, tell, lock, npu)
+            for step in steps: run_step(step, environment, tell, lock, ran)
     except OSError as error:
         raise problem("home-not-writable", home=shown(home()), why=error.strerror) from None
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from ..base.events import problem, table
+from ..base.failures import Ran
 from ..host.machine import Machine
 from ..host.software import version_key
 
@@ -86,6 +87,12 @@ class Stack(Recipe):
     emulated = property(lambda self: bool(self.rehearses))
     # its SGLang takes the path for NPUs, on a real or on an emulated one
     on_npu = property(lambda self: self.needs_npu or self.emulated)
+
+    @property
+    def ran(self) -> Ran:
+        "What it is for whoever explains a failure of its engine."
+        kind = "card" if self.needs_npu else "emulated" if self.emulated else "cpu"
+        return Ran(kind, self.name, {name: pin.version for name, pin in self.pins.items()})
 
 # %% ../../nbs/engine/stacks.ipynb #9cae646d
 def frozen(value: object) -> object:

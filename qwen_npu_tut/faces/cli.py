@@ -117,7 +117,7 @@ def _engine(screen, tell, choice, yes: bool) -> None:
         for sentence in needed.beside: screen.say(f"{'':15} {sentence}")
     if stack.on_npu and (left or needed.disk or needed.beside): _ask(stack, left, needed, yes)
     with screen.stage(3, 6, "install") as told:
-        run_plan(steps, os.environ, tell, stack.needs_npu)
+        run_plan(steps, os.environ, tell, stack.ran)
         told.append(phrase("engine-whole", steps=len(steps)))
 
 # %% ../../nbs/faces/cli.ipynb #2bf0f35e
@@ -220,7 +220,7 @@ def install(stack: StackOption = None, wheels: WheelsOption = None, deepep: Deep
     checking.check(choice.engine.machine, choice.stack, needed.disk).refuse()
     screen.say(_work_line(len(left), len(steps), needed))
     with screen.stage(1, 1, "install") as told:
-        run_plan(steps, os.environ, tell, choice.stack.needs_npu)
+        run_plan(steps, os.environ, tell, choice.stack.ran)
         told.append(phrase("installed", steps=len(steps), folder=shown(choice.engine.folder)))
     if rest: raise rest
 
@@ -319,10 +319,11 @@ def export(kind: KindArgument, stack: StackOption = None, model: ModelOption = N
 @app.command()
 def status(json_: JsonOption = False):
     "What the server is doing. Exit code 1 where none runs."
-    from qwen_npu_tut.serve import last_words, status as found
-    facts = found(read_settings().server)
+    from qwen_npu_tut.serve import SERVERS, last_words, status as found
+    facts = found(name := read_settings().server)
     rows = [f"{name:6} {value}" for name, value in facts.items() if value]
-    if facts["state"] == "dead" and not json_: rows.append(last_words(facts["log"]))
+    if facts["state"] == "dead" and not json_: 
+        rows.append(last_words(facts["log"], SERVERS.read(name).ran))
     _show(json_, facts, "\n".join(rows), facts["state"] == "running")
 
 # %% ../../nbs/faces/cli.ipynb #17174392
@@ -410,10 +411,10 @@ def report(out: OutOption = None, deep: DeepOption = False, stack: StackOption =
 def diagnose(file: LogArgument, stack: LogStackOption = None, json_: JsonOption = False):
     "Name the causes in a log, the root first. Exit code 1 where none is known."
     from qwen_npu_tut.base.diagnose import EDGE, diagnose as diagnosed, open_log
+    from qwen_npu_tut.base.failures import UNKNOWN
     from qwen_npu_tut.engine.stacks import stacks
-    npu = stacks()[stack].on_npu if stack else None
     log, size = open_log(file)
-    with log: causes = diagnosed(log, size, npu)
+    with log: causes = diagnosed(log, size, stacks()[stack].ran if stack else UNKNOWN)
     if size > 2 * EDGE: typer.echo(phrase("searched-in-part", edge=EDGE // 1_000_000), err=True)
     if not causes and not json_: raise problem("no-cause-found")
     rows = [_finding(each.severity, each.id, each.cause, fix=each.fix, source=each.source,

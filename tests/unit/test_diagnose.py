@@ -19,14 +19,16 @@ from patience import patient
 
 from qwen_npu_tut.faces import cli
 from qwen_npu_tut.check import check
-from qwen_npu_tut.base.diagnose import LONGEST, diagnose, known, likely_cause, open_log
+from qwen_npu_tut.base.diagnose import LONGEST, diagnose, likely_cause, open_log
+from qwen_npu_tut.base.failures import Ran, known
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.engine.plan import FileDone, Step, run_plan
-from qwen_npu_tut.serve import last_words
+from qwen_npu_tut.serve import Server, last_words
 from qwen_npu_tut.base.events import Problem
 from qwen_npu_tut.engine.stacks import stacks
 
-ROWS = {row.id: row for row in known()[0]}
+ROWS = {row.id: row for row in known().rows if not row.form}
+ALL = {row.id: row for row in known().rows}
 FAILED = sorted(
     (Path(__file__).parents[1] / "support" / "recorded").glob("*.log")
 )  # of the cpu stack, SGLang 0.5.23
@@ -34,18 +36,28 @@ PARTS = re.compile(
     r"torch_npu|CANN|NNAL|HCCL|npu-smi|[Aa]scend|davinci|sgl-kernel-npu|\bdriver"
     r"|set_env\.sh|\bA[23]\b|910B"
 )
+SERVER = Server("default", "a-model", "http://127.0.0.1:1", 1, "", "", "", (), 0.0)
 GUIDE = Path(__file__).resolve().parents[3] / "shared" / "guide" / "guide.md"
 
 
-def causes(text: str, npu: bool | None = None) -> list[str]:
-    return [each.id for each in diagnose(io.BytesIO(text.encode()), npu=npu)]
+def causes(text: str, kind: str = "") -> list[str]:
+    return [each.id for each in diagnose(io.BytesIO(text.encode()), ran=Ran(kind))]
 
 
-@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
+@pytest.mark.parametrize("row", known().rows, ids=lambda row: row.id)
 def test_an_example_is_told_by_its_own_row(row):
+    "Asked of the whole table: no other row or form stands before it."
     text = f"INFO: a line before\n{row.example}\nINFO: a line after\n"
-    assert causes(text, {"npu": True, "cpu": False}.get(row.needs))[0] == row.id
-    assert row.id in causes(text)
+    assert causes(text)[0] == row.id
+    assert all(causes(text, kind)[0] == row.id for kind in row.on)
+
+
+def told_without_the_log(cause) -> str:
+    "What we say of a cause, without the words that were read in the log."
+    told = f"{cause.cause} {cause.fix}"
+    for name in filter(None, cause.names.values()):
+        told = told.replace(name, "")
+    return told
 
 
 def named_parts(told: str) -> list[str]:
@@ -55,35 +67,39 @@ def named_parts(told: str) -> list[str]:
 
 def test_who_speaks_for_an_engine_without_an_npu_names_none_of_its_parts():
     told = {
-        row.id: named_parts(f"{row.cause} {row.fix}") for row in ROWS.values() if row.needs != "npu"
+        row.id: named_parts(f"{row.cause} {row.fix}")
+        for row in known().rows
+        if set(row.on) != {"card"} and "card" not in row.on
     }
     assert {name: parts for name, parts in told.items() if parts} == {}
-    assert {row.needs for row in ROWS.values()} == {"npu", "cpu", ""}
+    assert {name for row in known().rows for name in row.on} == {"card", "emulated", "cpu"}
 
 
 @pytest.mark.parametrize(
-    "row", [row for row in ROWS.values() if row.needs == "npu"], ids=lambda row: row.id
+    "row", [row for row in known().rows if row.on == ("card",)], ids=lambda row: row.id
 )
 def test_what_an_npu_fails_of_explains_nothing_without_one(tmp_path, row):
     (tmp_path / "log").write_text(f"{row.example}\n")
-    cause = likely_cause(tmp_path / "log", npu=False)
-    assert cause is None or not named_parts(f"{cause.cause} {cause.fix}")
-    found = causes(row.example, npu=False)
-    assert all(name in ROWS and ROWS[name].needs != "npu" for name in found), "nor does a code"
+    for kind in ("cpu", "emulated"):
+        cause = likely_cause(tmp_path / "log", ran=Ran(kind))
+        assert cause is None or not named_parts(f"{told_without_the_log(cause)}")
+        found = causes(row.example, kind)
+        assert all(name in ALL and ALL[name].on != ("card",) for name in found), "nor does a code"
 
 
 def test_what_a_processor_fails_of_explains_nothing_on_an_npu():
-    text = "\n".join(row.example for row in ROWS.values())
-    assert {ROWS[name].needs for name in causes(text, npu=True) if name in ROWS} == {"npu", ""}
+    text = "\n".join(row.example for row in known().rows if not row.ends)
+    found = {ALL[name].on for name in causes(text, "card") if name in ALL}
+    assert all("card" in on for on in found if on) and () in found
 
 
 @pytest.mark.parametrize("log", FAILED, ids=lambda log: log.stem)
 def test_an_engine_without_an_npu_that_failed(log):
     "Each was made by running the cpu stack; a file's name is its cause."
-    cause, text = likely_cause(log, npu=False), log.read_bytes()
+    cause, text = likely_cause(log, ran=Ran("cpu")), log.read_bytes()
     assert cause and cause.id == log.stem
-    for each in diagnose(io.BytesIO(text), npu=False):
-        assert not named_parts(f"{each.cause} {each.fix}"), each.id
+    for each in diagnose(io.BytesIO(text), ran=Ran("cpu")):
+        assert not named_parts(told_without_the_log(each)), each.id
     if b"server_args=" in text:
         assert likely_cause(log).id == log.stem, "the log says what it was"
 
@@ -92,13 +108,13 @@ def test_there_are_recorded_failures():
     assert len(FAILED) > 8
 
 
-@pytest.mark.parametrize("npu", [True, False, None])
+@pytest.mark.parametrize("kind", ["card", "emulated", "cpu", ""])
 @pytest.mark.parametrize("lacking", ["triton.language.extra.cann", "vllm", "sgl_kernel"])
-def test_a_model_that_sglang_leaves_out_is_no_failure(lacking, npu):
+def test_a_model_that_sglang_leaves_out_is_no_failure(lacking, kind):
     "SGLang 0.5.23 imports every model it knows, and leaves out those that it cannot import."
     left_out = "Ignore import error when loading sglang.srt.models.lilicorr"
     text = f"[2026-11-26 08:22:43] {left_out}: No module named '{lacking}'\n"
-    found = diagnose(io.BytesIO(text.encode()), npu=npu)
+    found = diagnose(io.BytesIO(text.encode()), ran=Ran(kind))
     assert not [each.id for each in found if each.severity == "error"]
 
 
@@ -106,10 +122,10 @@ EMULATED = [row for row in ROWS.values() if row.id.startswith("emulated-")]
 SENTENCES = Path(cli.__file__).parents[1] / "rehearsal" / "emulated" / "sentences.toml"
 
 
-@pytest.mark.parametrize("npu", [True, False, None])
+@pytest.mark.parametrize("kind", ["card", "emulated", "cpu", ""])
 @pytest.mark.parametrize("row", EMULATED, ids=lambda row: row.id)
-def test_what_an_emulated_npu_says_is_no_cards_failure(row, npu):
-    assert causes(row.example, npu) == [row.id]
+def test_what_an_emulated_npu_says_is_no_cards_failure(row, kind):
+    assert causes(row.example, kind) == [row.id]
 
 
 @pytest.mark.parametrize("row", EMULATED, ids=lambda row: row.id)
@@ -130,9 +146,7 @@ def test_it_is_what_the_emulation_really_says(row):
     ],
 )
 def test_memory_that_is_not_there(said):
-    assert causes(f"Traceback (most recent call last):\n{said}\n", npu=False) == [
-        "main-memory-full"
-    ]
+    assert causes(f"Traceback (most recent call last):\n{said}\n", "cpu") == ["main-memory-full"]
 
 
 CRASH, HERE, THERE = (
@@ -154,7 +168,7 @@ CRASH, HERE, THERE = (
 )
 def test_a_log_says_itself_which_engine_it_was(said, found):
     assert causes(f"{said}\n{CRASH}") == found
-    assert causes(f"{said}\n{CRASH}", npu=True) == [THERE], "unless somebody knows better"
+    assert causes(f"{said}\n{CRASH}", "card") == [THERE], "unless somebody knows better"
 
 
 @pytest.mark.parametrize(
@@ -171,25 +185,25 @@ def test_a_servers_last_words_are_about_its_engine(tmp_path, flags, told):
         ("/bin/python", "-m", "sglang.launch_server", "--port", "1", *flags),
     )
     log.write_text("ModuleNotFoundError: No module named 'torch_npu'\n")
-    assert told in last_words(log, line)
+    assert told in last_words(log, replace(SERVER, line=line).ran)
 
 
-@pytest.mark.parametrize("npu", [True, False, None])
-def test_a_plans_failure_is_about_its_engine(private_home, tmp_path, npu):
+@pytest.mark.parametrize("kind", ["card", "emulated", "cpu", ""])
+def test_a_plans_failure_is_about_its_engine(private_home, tmp_path, kind):
     failing = (sys.executable, "-c", f"print({CRASH!r}); raise SystemExit(1)")
     step = Step("work", "to fail", failing, FileDone(tmp_path / "never"))
     with pytest.raises(Problem) as raised:
-        run_plan([step], os.environ, npu=npu)
-    assert ("torch_npu" in raised.value.fix) is (npu is not False)
+        run_plan([step], os.environ, ran=Ran(kind))
+    assert ("torch_npu" in raised.value.fix) is (kind in ("card", ""))
 
 
 @pytest.mark.parametrize("words", [("install",), ("up", "--yes")], ids=lambda words: words[0])
 def test_the_command_says_for_which_engine_it_installs(run, monkeypatch, words):
-    def refused(steps, environment, report, npu=None):
-        raise Problem(f"For an NPU: {npu}.", "")
+    def refused(steps, environment, report, ran):
+        raise Problem(f"For {ran.stack}, {ran.kind}.", "")
 
     monkeypatch.setattr("qwen_npu_tut.engine.plan.run_plan", refused)
-    assert "For an NPU: False." in "".join(run(*words, "--stack", "cpu")[1:])
+    assert "For cpu, cpu." in "".join(run(*words, "--stack", "cpu")[1:])
 
 
 @pytest.mark.parametrize("name", ["cpu", "cann-9.0"])
@@ -205,7 +219,7 @@ def test_a_deep_checks_failure_is_about_its_engine(name):
 
 @pytest.mark.parametrize(
     "row, root",
-    [(row, ROWS[root]) for row in ROWS.values() for root in row.follows if root != "*"],
+    [(row, ALL[root]) for row in ROWS.values() for root in row.follows if root != "*"],
     ids=lambda row: row.id,
 )
 def test_roots_come_before_echoes(row, root):
@@ -256,7 +270,7 @@ def test_codes_without_a_row_are_decoded(line, code):
     found = diagnose(io.BytesIO(line.encode()))
     assert (
         [each.id for each in found] == [code]
-        and known()[1]
+        and known().codes
         and found[0].cause.startswith(f"The code {code} means")
     )
 
@@ -364,7 +378,8 @@ def test_the_command(monkeypatch, capsys, tmp_path):
         and [(each["id"], each["line"]) for each in found][0] == ("nnal-not-found", 3)
         and found[-1]["id"] == "uncaught-exception"
     )
-    assert set(found[0]) == {"id", "severity", "cause", "fix", "source", "line", "text"}
+    keys = {"id", "severity", "cause", "fix", "source", "line", "text", "by", "owner", "names"}
+    assert set(found[0]) == keys
     code, out, _ = run(str(tmp_path / "log"))
     assert code == 0 and "set_env.sh" in out
     (tmp_path / "crashed").write_text("Segmentation fault (core dumped)\n")

@@ -7,7 +7,8 @@ import machines
 import pytest
 
 from qwen_npu_tut.check import read_version_file
-from qwen_npu_tut.base.diagnose import diagnose, known
+from qwen_npu_tut.base.diagnose import diagnose
+from qwen_npu_tut.base.failures import known
 from qwen_npu_tut.host.npusmi import read_npu_smi
 
 SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "samples"
@@ -56,7 +57,7 @@ def test_version_files(file):
 def test_every_recorded_failure_has_a_cause(file):
     with file.open("rb") as log:
         found = diagnose(log)
-    assert found and found[0].id in {row.id for row in known()[0]}, "a row, not a code alone"
+    assert found and found[0].id in {row.id for row in known().rows}, "a row, not a code alone"
 
 
 @pytest.mark.parametrize("name", machines.MACHINES)
