@@ -51,9 +51,10 @@ def reply_lines(text: bytes) -> bytes:
     except (ValueError, RecursionError): return b""
     said = dict.fromkeys(("content", "reasoning", "tool_calls", "finish_reason", "error"), "")
     replies = [each for each in told if isinstance(each, dict) and (
-        isinstance(each.get("choices"), list) or "error" in each or each.get("object") == "error")]
+        isinstance(each.get("choices"), list) or {"error", "detail"} & {*each, each.get("object")})]
     for reply in replies:
-        error = reply.get("error") or reply.get("object") == "error" and reply.get("message") or ""
+        error = reply.get("error") or reply.get("detail") or ""
+        if reply.get("object") == "error": error = reply.get("message")
         said["error"] += str(error.get("message", error) if isinstance(error, dict) else error)
         for choice in reply.get("choices") or ():
             if not isinstance(choice, dict): continue
@@ -147,7 +148,7 @@ def _window(block: bytes, begin: int, lines: int) -> str:
     if not lines: return _LINE.match(block, begin)[0].decode("utf8", "replace")
     end = begin
     for _ in range(lines + 1): end = block.find(b"\n", end) + 1 or len(block)
-    text = block[begin:min(end, begin + LONGEST)].decode("utf8", "replace")
+    text = block[begin:min(end, begin + 8000)].decode("utf8", "replace")
     return text.replace("\r\n", "\n").rstrip("\n")
 
 # %% ../../nbs/base/diagnose.ipynb #d1000007
@@ -210,7 +211,7 @@ class _Scan:
 _NO_DIGITS = str.maketrans("", "", "0123456789")
 
 # %% ../../nbs/base/diagnose.ipynb #05540cd0
-_CODED = re.compile(rb"ERR[0-9]{5}|E[A-Z0-9][0-9]{4}|(?:RetCode|rror code|ErrCode|ret|result)"
+_CODED = re.compile(rb"ERR[0-9]{5}|E[A-Z0-9][0-9]{4}|(?:RetCode|rror code|ErrCode|ret|result|ERROR)"
                     rb"[^0-9\n\r-]{0,9}-?[0-9]{1,6}")  # what may be a code
 
 def _fresh(seen: set[bytes], block: bytes) -> Iterator[tuple[int, None]]:
