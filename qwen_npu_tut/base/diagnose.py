@@ -131,7 +131,8 @@ def printable(line: str) -> str:
 @cache
 def _searcher() -> tuple[dict[bytes, list[tuple[int, bytes, Row]]], re.Pattern[bytes]]:
     "Under each anchor its place in a sentence, the sentence, its row; one expression for all."
-    places = [(*_anchor(text), text.encode(), row) for row in known().rows for text in row.text]
+    places = [(*_anchor(text), text.encode(), row)
+              for row in (*known().turns, *known().rows) for text in row.text]
     # A search finds the shorter of two that begin alike: the longer one stands under both.
     by_anchor = {one: [(offset, text, row) for offset, anchor, text, row in places
                        if anchor.startswith(one)] for _, one, _, _ in places}
@@ -178,11 +179,12 @@ class _Scan:
     told: set[str] = field(default_factory=set)       # codes that are explained
     seen: set[bytes] = field(default_factory=set)     # what may be a code and was looked at
     lines: int = 0
-    ended: bool = False    # somebody asked the program to end
+    began: int = 0         # the line where the newest server began
+    ended: bool = False    # somebody asked it to end
 
     def open(self, row: Row) -> bool:
         "Whether this row is still looked for."
-        return row.ends or self.counts[row.id] < (MOST if row.form else 1)
+        return bool(row.turn) or self.counts[row.id] < (MOST if row.form else 1)
 
     def strikes(self, block: bytes) -> Iterator[tuple[int, list[Row]]]:
         "Where sentences stand that are still to be found, and not just their anchors."
@@ -202,8 +204,11 @@ class _Scan:
 
     def take(self, hit: _Hit) -> None:
         "A line shows this row, which explains the codes in it."
-        if hit.row.ends: self.ended = True
-        elif self.ended: return
+        if hit.row.turn == "begins": self.began, self.ended = hit.line, False
+        if hit.row.turn == "ready":  # whatever was raised on the way did not hinder it
+            self.hits = [each for each in self.hits if not each.row.form or each.line < self.began]
+        if hit.row.turn == "ends": self.ended = True
+        elif hit.row.turn or self.ended: return
         if not hit.row.form: self.told |= dict(decode(hit.text)).keys()
         self.counts[hit.row.id] += 1
         if self.counts[hit.row.id] == 1 or hit.row.form: self.hits.append(hit)
@@ -235,11 +240,9 @@ def _search(scan: _Scan, block: bytes) -> None:
     "Search one block for rows and forms, then for the codes that none of them has explained."
     turns = [(-1, scan.ended)]  # where somebody asked the program to end, and where one began anew
     for rows, begin, number, line in _located(block, scan.strikes(block), scan.lines):
-        if scan.ended and block.find(b"server_args=", turns[-1][0] + 1, begin + 300) >= 0:
-            scan.ended = False
         if any(quote in line for quote in known().quotes): rows = [*filter(_of_a_reply, rows)]
         for row in rows:
-            if not scan.new(row, line): continue
+            if not row.turn and not scan.new(row, line): continue
             text = _window(block, begin, row.lines)
             names = row.read(_PREFIX.sub("", text))
             if names is None: names = row.read(text)

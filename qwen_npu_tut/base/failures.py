@@ -28,7 +28,7 @@ class Row:
     lines: int = 0     # lines after that one which `pattern` sees too
     follows: tuple[str, ...] = ()  # failures of which it is an echo; "*": of any
     on: tuple[str, ...] = ()       # card, emulated, cpu: engines that fail so; empty: any
-    ends: bool = False             # the program was asked to end: no failure follows
+    turn: str = ""     # begins, ready or ends: what a program does, asked to; else empty
     form: bool = False             # understood by its form alone
     rank: int = 0                  # what tells more: row 0, form 1, any error 2, echo 3
     owner: tuple[str, ...] = ()    # names that say whose part it is, the surest first
@@ -73,6 +73,7 @@ class Known:
     rows: tuple[Row, ...]  # forms after them
     owners: tuple[Owner, ...]
     codes: Mapping[str, Mapping[str, str]]
+    turns: tuple[Row, ...]   # no failures: a server begins, a server is ready
     quotes: tuple[str, ...]  # a line that holds one repeats what a person wrote
 
 @cache
@@ -86,7 +87,9 @@ def known() -> Known:
     rows = [made(Row, row, rank=3 * ("*" in row.get("follows", ()))) for row in data["failure"]]
     forms = [made(Row, row, form=True, rank=1, source="", proof="form") for row in data["form"]]
     owners = tuple(made(Owner, row) for row in data["owner"])
-    return Known((*rows, *forms), owners, data["codes"], tuple(data["quotes"]))
+    turns = tuple(Row(turn, tuple(texts), "benign", "", "", "", "", "", turn=turn)
+                  for turn, texts in data["turns"].items())
+    return Known((*rows, *forms), owners, data["codes"], turns, tuple(data["quotes"]))
 
 # %% ../../nbs/base/failures.ipynb #fa000014
 def owner_of(kind: str, value: str, ran: Ran = UNKNOWN) -> tuple[Owner, dict[str, str]] | None:

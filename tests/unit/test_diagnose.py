@@ -88,7 +88,7 @@ def test_what_an_npu_fails_of_explains_nothing_without_one(tmp_path, row):
 
 
 def test_what_a_processor_fails_of_explains_nothing_on_an_npu():
-    text = "\n".join(row.example for row in known().rows if not row.ends)
+    text = "\n".join(row.example for row in known().rows if not row.turn)
     found = {ALL[name].on for name in causes(text, "card") if name in ALL}
     assert all("card" in on for on in found if on) and () in found
 
