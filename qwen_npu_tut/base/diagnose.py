@@ -43,11 +43,15 @@ def _tree(words: Iterable[bytes]) -> bytes:
     return ways[0] if len(ways) == 1 else b"(?:" + b"|".join(ways) + b")"
 
 # %% ../../nbs/base/diagnose.ipynb #d1000002
+_CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)  # where an answer quotes
+_ENDS = re.compile(r"\r\n|[\r\n]")
+
 def reply_lines(text: bytes) -> bytes:
     "A chat completion, whole or streamed, as lines that rows read; empty where the text is none."
-    parts = [line[5:] for line in text.splitlines() if line.startswith(b"data:")]
+    parts = [line[5:].strip() for line in text.splitlines() if line.startswith(b"data:")]
+    if parts and not parts[-1].endswith((b"}", b"]")): parts.pop()  # the stream was cut
     try: told = [json.loads(each) for each in parts or [text[text.find(b"{"):]]
-                 if each.strip() != b"[DONE]"]
+                 if each != b"[DONE]"]
     except (ValueError, RecursionError): return b""
     said = dict.fromkeys(("content", "reasoning", "tool_calls", "finish_reason", "error"), "")
     replies = [each for each in told if isinstance(each, dict) and (
@@ -55,18 +59,21 @@ def reply_lines(text: bytes) -> bytes:
     for reply in replies:
         error = reply.get("error") or reply.get("object") == "error" and reply.get("message") or ""
         said["error"] += str(error.get("message", error) if isinstance(error, dict) else error)
-        for choice in reply.get("choices") or ():
+        choices = reply.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
             if not isinstance(choice, dict): continue
             part = choice.get("message") or choice.get("delta")
             if not isinstance(part, dict): part = {}
             said["content"] += str(part.get("content") or "")
-            said["reasoning"] += str(part.get("reasoning_content") or "")
-            said["tool_calls"] += "I" * len(part.get("tool_calls") or ())
+            said["reasoning"] += str(part.get("reasoning_content") or part.get("reasoning") or "")
+            calls = part.get("tool_calls")
+            said["tool_calls"] += "I" * len(calls if isinstance(calls, list) else ())
             said["finish_reason"] += str(choice.get("finish_reason") or "")
+    said["content"] = _CODE.sub("", said["content"])
     said["tool_calls"] = str(len(said["tool_calls"]))
-    lines = (f"reply {name}: {value.replace(chr(10), chr(92) + 'n')}\n"
+    lines = (f"reply {name}: {_ENDS.sub(chr(92) + chr(92) + 'n', value)}\n"
              for name, value in said.items())
-    return "".join(lines).encode() if replies else b""
+    return "".join(lines).encode("utf8", "replace") if replies else b""
 
 # %% ../../nbs/base/diagnose.ipynb #b4f00880
 BLOCK, LONGEST = 4_000_000, 65_536  # bytes read at once; of a line without an end, carried over
