@@ -42,10 +42,15 @@ def _tree(words: Iterable[bytes]) -> bytes:
             for letter, alike in groupby(words, key=lambda word: word[0])]
     return ways[0] if len(ways) == 1 else b"(?:" + b"|".join(ways) + b")"
 
-# %% ../../nbs/base/diagnose.ipynb #d1000002
+# %% ../../nbs/base/diagnose.ipynb #d1000009
 _CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)  # where an answer quotes
-_ENDS = re.compile(r"\r\n|[\r\n]")
 
+def _told(name: str, value: str) -> str:
+    "One line of a reply: a line break becomes \\n, of a long text the beginning and the end stay."
+    if len(value) > 8000: value = f"{value[:4000]} … {value[-4000:]}"
+    return f"reply {name}: " + re.sub(r"\r\n|[\r\n]", r"\\n", value) + "\n"
+
+# %% ../../nbs/base/diagnose.ipynb #d1000002
 def reply_lines(text: bytes) -> bytes:
     "A chat completion, whole or streamed, as lines that rows read; empty where the text is none."
     parts = [line[5:].strip() for line in text.splitlines() if line.startswith(b"data:")]
@@ -71,9 +76,8 @@ def reply_lines(text: bytes) -> bytes:
             said["finish_reason"] += str(choice.get("finish_reason") or "")
     said["content"] = _CODE.sub("", said["content"])
     said["tool_calls"] = str(len(said["tool_calls"]))
-    lines = (f"reply {name}: {_ENDS.sub(chr(92) + chr(92) + 'n', value)}\n"
-             for name, value in said.items())
-    return "".join(lines).encode("utf8", "replace") if replies else b""
+    lines = "".join(_told(*each) for each in said.items())
+    return lines.encode("utf8", "replace") if replies else b""
 
 # %% ../../nbs/base/diagnose.ipynb #b4f00880
 BLOCK, LONGEST = 4_000_000, 65_536  # bytes read at once; of a line without an end, carried over
