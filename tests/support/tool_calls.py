@@ -85,9 +85,7 @@ FORMS = {  # by the row that names the parser, then by parser
         "cohere_command4": '<|START_ACTION|>[{"tool_call_id": "0", "tool_name": "get_weather",'
         f' "parameters": {JSON}}}]<|END_ACTION|>',
         "gemma4": '<|tool_call>call:get_weather{city:<|"|>Paris<|"|>}<tool_call|>',
-        "iquest_q1": "<iquest_tool_call>get_weather"
-        + ARGUMENT.format("")
-        + "</iquest_tool_call>",
+        "iquest_q1": "<iquest_tool_call>get_weather" + ARGUMENT.format("") + "</iquest_tool_call>",
         "kimi_k3": '<|open|>tools<|sep|><|open|>call tool="get_weather" index="1"<|sep|>'
         '<|open|>argument key="city" type="string"<|sep|>Paris<|close|>argument<|sep|>'
         "<|close|>call<|sep|><|close|>tools<|sep|>",
