@@ -32,8 +32,8 @@ FORMS = {  # by the row that names the parser, then by parser
         + "\n</tool_call>\n</tool_calls>"
     },
     "reply-tool-call-deepseek-v3": {
-        "deepseekv3": "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n"
-        f"```json\n{JSON}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>"
+        "deepseekv3": "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>"
+        f"get_weather\n```json\n{JSON}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>"
     },
     "reply-tool-call-deepseek-v31": {
         "deepseekv31": "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>"
