@@ -6,8 +6,8 @@ import re
 import time
 
 import pytest
+from any_json import JSON, keyed, many
 from hypothesis import given, strategies as st
-from test_fuzz import JSON, keyed, many
 from tool_calls import FORMS
 
 from qwen_npu_tut.base.diagnose import diagnose, reply_lines
