@@ -87,10 +87,11 @@ def _blocks(file: BinaryIO) -> Iterator[bytes]:
     "A log in pieces that end where a line ends, without terminal escapes (ECMA-48)."
     rest, first = b"", True
     while piece := file.read(BLOCK):
-        more = len(piece) == BLOCK
+        last = len(piece) < BLOCK
         if first: piece, first = reply_lines(piece) or piece, False
         piece = rest + piece
-        end = max(piece.rfind(b"\n") + 1, len(piece) - LONGEST) if more else len(piece)
+        end = max(piece.rfind(b"\n") + 1, len(piece) - LONGEST)
+        if last and piece[:end].endswith(b"\n"): end = len(piece)  # its last line may have no end
         piece, rest = piece[:end], piece[end:]
         yield _ESCAPES.sub(b"", piece) if b"\x1b" in piece else piece
     if rest: yield _ESCAPES.sub(b"", rest)
