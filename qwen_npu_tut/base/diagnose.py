@@ -60,9 +60,10 @@ def reply_lines(text: bytes) -> bytes:
     except (ValueError, RecursionError): return b""
     said = dict.fromkeys(("content", "reasoning", "tool_calls", "finish_reason", "error"), "")
     replies = [each for each in told if isinstance(each, dict) and (
-        isinstance(each.get("choices"), list) or "error" in each or each.get("object") == "error")]
+        isinstance(each.get("choices"), list) or {"error", "detail"} & {*each, each.get("object")})]
     for reply in replies:
-        error = reply.get("error") or reply.get("object") == "error" and reply.get("message") or ""
+        error = reply.get("error") or reply.get("detail") or ""
+        if reply.get("object") == "error": error = reply.get("message")
         said["error"] += str(error.get("message", error) if isinstance(error, dict) else error)
         choices = reply.get("choices")
         for choice in choices if isinstance(choices, list) else ():
@@ -85,11 +86,10 @@ _ESCAPES = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\
 
 def _blocks(file: BinaryIO) -> Iterator[bytes]:
     "A log in pieces that end where a line ends, without terminal escapes (ECMA-48)."
-    rest, first = b"", True
+    rest = b""
     while piece := file.read(BLOCK):
         last = len(piece) < BLOCK
-        if first: piece, first = reply_lines(piece) or piece, False
-        piece = rest + piece
+        piece = rest + piece if rest else reply_lines(piece) or piece
         end = max(piece.rfind(b"\n") + 1, len(piece) - LONGEST)
         if last and piece[:end].endswith(b"\n"): end = len(piece)  # its last line may have no end
         piece, rest = piece[:end], piece[end:]
@@ -160,7 +160,8 @@ def _window(block: bytes, begin: int, lines: int) -> str:
     if not lines: return _LINE.match(block, begin)[0].decode("utf8", "replace")
     end = begin
     for _ in range(lines + 1): end = block.find(b"\n", end) + 1 or len(block)
-    text = block[begin:min(end, begin + LONGEST)].decode("utf8", "replace")
+    most = LONGEST if block.startswith(b"reply ", begin) else 8000  # a reply was cut already
+    text = block[begin:min(end, begin + most)].decode("utf8", "replace")
     return text.replace("\r\n", "\n").rstrip("\n")
 
 # %% ../../nbs/base/diagnose.ipynb #d1000007
@@ -223,7 +224,7 @@ class _Scan:
 _NO_DIGITS = str.maketrans("", "", "0123456789")
 
 # %% ../../nbs/base/diagnose.ipynb #05540cd0
-_CODED = re.compile(rb"ERR[0-9]{5}|E[A-Z0-9][0-9]{4}|(?:RetCode|rror code|ErrCode|ret|result)"
+_CODED = re.compile(rb"ERR[0-9]{5}|E[A-Z0-9][0-9]{4}|(?:RetCode|rror code|ErrCode|ret|result|ERROR)"
                     rb"[^0-9\n\r-]{0,9}-?[0-9]{1,6}")  # what may be a code
 
 def _fresh(seen: set[bytes], block: bytes) -> Iterator[tuple[int, None]]:
@@ -281,8 +282,8 @@ def _ranked(hits: Collection[_Hit], ran: Ran) -> list[Cause]:
     names = {hit.row.id for hit, _ in hits}
     order = {row.id: place for place, row in enumerate(known().rows)}
 
-    def speaks(row: Row) -> tuple[float, int]:  # on one line: rows, forms, wrappers, any error
-        return (0, 1, 3, 2)[row.rank], order.get(row.id, len(order))
+    def speaks(row: Row) -> tuple[int, int]:  # on one line: rows, forms, wrappers, any error
+        return (0, 1, 3, 3 if row.form else 2)[row.rank], order.get(row.id, len(order))
 
     best: dict[int, tuple] = {}  # by line: what tells most of it
     for hit, _ in hits:

@@ -113,9 +113,9 @@ def told(row: Row, names: Mapping[str, str], ran: Ran = UNKNOWN) -> tuple[str, s
 # %% ../../nbs/base/failures.ipynb #fa000020
 _CODES = re.compile(  # each kind by the name of its table
     r"\b(?P<err>ERR(?P<err_module>[0-9]{2})(?P<err_code>[0-9]{3}))\b|drvRetCode=(?P<driver>[0-9]+)"
-    r"|ret is (?P<dcmi>-[89][0-9]{3})\b|\b(?P<cann>E[A-Z][0-9]{4}|E[0-9]{5})\b"
+    r"|(?:ret|ret is|code|code:) ?=? ?(?P<dcmi>-[89][0-9]{3})\b|\b(?P<cann>E[A-Z][0-9]{4}|E[0-9]{5})\b"
     r"|HCCL function error.{1,99}code is (?P<hccl>[0-9]+)"
-    r"|(?i:code(?: is|:| =)?|result|ret|desc)\s?[:=]?\s?(?P<runtime>[1-5][0-9]{5})\b")
+    r"|(?i:code(?: is|:| =)?|result|ret|desc|error)\s?[:=]?\s?(?P<runtime>[1-5][0-9]{5})\b")
 
 def decode(line: str) -> list[tuple[str, str]]:
     "The codes of a line, each with its meaning; failures.toml has the tables and their sources."
@@ -124,7 +124,7 @@ def decode(line: str) -> list[tuple[str, str]]:
         code = match[match.lastgroup]
         told = [tables[kind].get(value, "") for kind, value in match.groupdict().items()
                 if value and kind in tables]
-        if match["runtime"] or match["cann"] and line[match.end():][:1] in (":", ")"):
+        if match["runtime"] or match["dcmi"] or match["cann"] and line[match.end():][:1] in (":", ")"):
             told = [*filter(None, told), tables["family"].get(code[:2 + code.isdigit()], "")][:1]
         if told and all(told): found.append((code, ", ".join(told)))
     return found

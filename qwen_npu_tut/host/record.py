@@ -21,7 +21,7 @@ from .system import Completed, Host, RecordedHost
 class Recorder(Host):
     "A host that hands on every question and keeps the answers."
     def __init__(self, host: Host):
-        self.host, self.python, self.disk_bytes = host, host.python, 0
+        self.host, self.python, self.disk_bytes, self.named = host, host.python, 0, host.named
         self.files, self.commands, self.denied, self.groups = {}, {}, [], []
     def _seen(self, *paths: str) -> list[str]:
         for path in filter(None, paths): self.files.setdefault(path, None)
@@ -87,13 +87,14 @@ def record_text(recorder: Recorder, names: Sequence[str] | None = None) -> str:
         "qwen_npu_record": 1, "python": recorder.python, "disk_bytes": recorder.disk_bytes,
         "files": clean(recorder.files), "commands": clean(recorder.commands),
         "variables": clean({key: each for key, each in variables if re.fullmatch(WANTED, key)}),
-        "denied": recorder.denied, "groups": recorder.groups}
+        "denied": recorder.denied, "groups": recorder.groups, "named": recorder.named}
     return json.dumps(document, ensure_ascii=False, indent=1) + "\n"
 
 # %% ../../nbs/host/record.ipynb #bf42f7b2
 PARTS = {  # of a record: the kind of each, and of what is in it
     "files": (dict, str | None), "commands": (dict, str | None), "variables": (dict, str),
     "denied": (list, str), "groups": (list, str), "python": (str, str), "disk_bytes": (int, int),
+    "named": (bool, bool),
 }
 
 def read_record(file: Path) -> RecordedHost:

@@ -59,6 +59,9 @@ class Simulated:
     codes: dict = field(default_factory=dict)  # NPU to what -t health says
     npu_smi: str = ""  # what it prints in place of answers; "hangs"; "absent"
     environment: dict = field(default_factory=dict)
+    sourced: bool = True  # whether CANN's set_env.sh was
+    hccn: bool = True  # whether the devices' network addresses are there
+    named: bool = True  # whether the user's number has a name
     memory_gb: int = 1500
     disk_gb: int = 900
     probe: str = ""  # what torch_npu says when it is tried
@@ -66,6 +69,17 @@ class Simulated:
     @property
     def dies(self) -> int:
         return 2 if self.chip.startswith("Ascend910_") else 1
+
+    @property
+    def cann_root(self) -> str:
+        "Where the first CANN lies."
+        new = in_new_place(self.canns[0])
+        return "/usr/local/Ascend/cann" if new else "/usr/local/Ascend/ascend-toolkit/latest"
+
+    def variables(self) -> dict[str, str]:
+        "The environment; of what set_env.sh sets the one that torch_npu asks for."
+        set_by_cann = {"ASCEND_HOME_PATH": self.cann_root} if self.canns and self.sourced else {}
+        return set_by_cann | self.environment
 
     def pci(self) -> str:
         return self.device or next(
@@ -79,6 +93,8 @@ class Simulated:
             found["/.dockerenv"] = ""
         if self.docker:
             found["/usr/bin/docker"] = None
+        if self.hccn and self.chip and self.mounts:
+            found["/etc/hccn.conf"] = None
         if not self.chip:
             return found
         for die in range(self.npus * self.dies):
@@ -113,12 +129,8 @@ class Simulated:
     def cann_files(self) -> dict[str, str | None]:
         found = {}
         for place, version in enumerate(self.canns):
-            new = version.split(".")[0] >= "9" or version.startswith("8.5")
-            root = (
-                ("/usr/local/Ascend/cann" if new else "/usr/local/Ascend/ascend-toolkit/latest")
-                if place == 0
-                else f"/usr/local/Ascend/ascend-toolkit/{version}"
-            )
+            new = in_new_place(version)
+            root = self.cann_root if place == 0 else f"/usr/local/Ascend/ascend-toolkit/{version}"
             found[f"{root}/version.cfg"] = (
                 f"# version: 1.0\ntoolkit_running_version=[7.7.0.1.238:{version}]\n"
             )
@@ -269,10 +281,11 @@ class Simulated:
             self.files(),
             self.answers(),
             [] if self.rights else nodes,
-            self.environment,
+            self.variables(),
             ["HwHiAiUser"] if self.rights else [],
             self.python,
             self.disk_gb * 10**9,
+            self.named,
         )
 
     def lay_out(self, root: Path) -> "RootedHost":
@@ -298,6 +311,11 @@ class Simulated:
             )
             (programs / name).chmod(0o755)
         return RootedHost(root)
+
+
+def in_new_place(cann: str) -> bool:
+    "Whether a CANN is of those that lie below /usr/local/Ascend/cann."
+    return cann.split(".")[0] >= "9" or cann.startswith("8.5")
 
 
 def facts(*pairs) -> str:
@@ -462,6 +480,75 @@ MACHINES: dict[str, tuple[Simulated, Expected]] = {
     "the wrong Python": (replace(A2, python="3.8"), Expected("cann-9.0", ("python",), ("stack",))),
     "a full disk": (replace(A2, disk_gb=1), Expected("cann-9.0", ("disk",))),
     "none": (Simulated(chip="", driver="", canns=(), nnal=""), Expected("cpu")),
+}
+
+# What lies around a server that is whole: its variables, its user, other containers.
+SURROUNDINGS: dict[str, tuple[Simulated, Expected]] = {
+    "cards busy in a container": (
+        replace(A2, container=True, used=60000, processes=((0, 4711, "", 57000),)),
+        Expected("cann-9.0", warn=("hbm-free",)),
+    ),
+    "cards of another container": (
+        replace(
+            A2,
+            container=True,
+            npu_smi="dcmi model initialized failed, because the device is used. ret is -8020\n",
+        ),
+        Expected("cann-9.0", warn=("npu-smi",)),
+    ),
+    "addresses not mounted": (
+        replace(A2, container=True, hccn=False),
+        Expected("cann-9.0", warn=("hccn-conf",)),
+    ),
+    "one card without addresses": (replace(A2, npus=1, hccn=False), Expected("cann-9.0")),
+    "a server without addresses": (
+        replace(A2, hccn=False),
+        Expected("cann-9.0", warn=("hccn-conf",)),
+    ),
+    "a user without a name": (
+        replace(A2, container=True, named=False),
+        Expected("cann-9.0", warn=("user",)),
+    ),
+    "no user's name and no NPU": (
+        Simulated(chip="", driver="", canns=(), nnal="", named=False),
+        Expected("cpu", warn=("user",)),
+    ),
+    "CANN not sourced": (
+        replace(A2, sourced=False),
+        Expected("cann-9.0", warn=("cann-environment",)),
+    ),
+    "the host's numbers in a container": (
+        replace(A2, container=True, npus=2, environment={"ASCEND_RT_VISIBLE_DEVICES": "4,5"}),
+        Expected("cann-9.0", ("visible-devices",)),
+    ),
+    "no device visible": (
+        replace(A2, environment={"ASCEND_RT_VISIBLE_DEVICES": ""}),
+        Expected("cann-9.0", ("visible-devices",)),
+    ),
+    "a number too many": (
+        replace(A3, environment={"ASCEND_RT_VISIBLE_DEVICES": "14,15,16"}),
+        Expected("cann-8.2", warn=("visible-devices",)),
+    ),
+    "visible devices": (
+        replace(A2, environment={"ASCEND_RT_VISIBLE_DEVICES": "6,7"}),
+        Expected("cann-9.0"),
+    ),
+    "the runtime's variable on a host": (
+        replace(A2, environment={"ASCEND_VISIBLE_DEVICES": "0-3"}),
+        Expected("cann-9.0", warn=("runtime-devices",)),
+    ),
+    "the runtime's variable with plain docker": (
+        replace(A2, container=True, environment={"ASCEND_VISIBLE_DEVICES": "4,5"}),
+        Expected("cann-9.0", warn=("runtime-devices",)),
+    ),
+    "the runtime's variable, read": (
+        replace(
+            A2,
+            container=True,
+            environment={"ASCEND_VISIBLE_DEVICES": "0-3", "ASCEND_DOCKER_RUNTIME": "True"},
+        ),
+        Expected("cann-9.0"),
+    ),
 }
 
 

@@ -79,7 +79,7 @@ def test_it_is_pulled_once_and_computes(docker):
 def test_the_line_is_what_upstream_documents(docker, simulated, name, devices):
     """sgl-project/sglang, Ascend installation.mdx@b258740d.
 
-    devmm_svm, dcmi and npu-smi: vllm-project/vllm-ascend."""
+    devmm_svm, dcmi, npu-smi, and hccn.conf where the host has it: vllm-project/vllm-ascend."""
     wanted = stacks()[name]
     run_plan(installed(machine(simulated), wanted), os.environ)
     last = json.loads((docker / "last.json").read_text())
@@ -100,6 +100,7 @@ def test_the_line_is_what_upstream_documents(docker, simulated, name, devices):
         "/usr/local/Ascend/firmware",
         "/usr/local/dcmi",
         "/etc/ascend_install.info",
+        "/etc/hccn.conf",
     }
     assert len(last["given"]["--group-add"]) == 1
 

@@ -1,4 +1,4 @@
-"Twenty-nine simulated machines: what the check says of each, from a record and from a folder."
+"Simulated machines: what the check says of each, from a record and from a folder."
 
 import json
 import time
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import machines
 import pytest
-from machines import MACHINES, SHIPPED, Expected, Simulated
+from machines import MACHINES, SHIPPED, SURROUNDINGS, Expected, Simulated
 from patience import patient
 
 from qwen_npu_tut.check import check
@@ -14,7 +14,8 @@ from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.host.record import Recorder, read_record, record_text
 from qwen_npu_tut.engine.stacks import stacks
 
-each_machine = pytest.mark.parametrize("machine, expected", MACHINES.values(), ids=MACHINES.keys())
+ALL = MACHINES | SURROUNDINGS
+each_machine = pytest.mark.parametrize("machine, expected", ALL.values(), ids=ALL.keys())
 
 
 def judge(host, machine: Simulated):
@@ -133,6 +134,79 @@ def test_every_npu_stack_can_be_judged(name):
     "Also one that does not fit gives findings and no error."
     for machine, _ in MACHINES.values():
         assert json.loads(json.dumps(check(read_machine(machine.host()), stacks()[name]).asdict()))
+
+
+def finding(machine: Simulated, name: str):
+    "The finding of a name."
+    (found,) = [each for each in judge(machine.host(), machine).findings if each.id == name]
+    return found
+
+
+@pytest.mark.parametrize(
+    "name, id, words",
+    [
+        ("addresses not mounted", "hccn-conf", ["-v /etc/hccn.conf:/etc/hccn.conf:ro", "HCCS"]),
+        ("a server without addresses", "hccn-conf", ["hccn_tool -i 0 -ip -s address"]),
+        ("a user without a name", "user", ["runAsUser", "-e USER=NAME", "/etc/passwd:ro"]),
+        ("no user's name and no NPU", "user", ["export USER=NAME LOGNAME=NAME", "useradd"]),
+        ("CANN not sourced", "cann-environment", ["export systemd", "EnvironmentFile"]),
+        (
+            "the host's numbers in a container",
+            "visible-devices",
+            ["count from 0", "unset ASCEND_RT_VISIBLE_DEVICES", "VISIBLE_DEVICES=0,1"],
+        ),
+        ("no device visible", "visible-devices", ["is ''", "sees: none", "=0,1,2,3,4,5,6,7"]),
+        ("a number too many", "visible-devices", ["'14,15,16'", "16 devices", "sees: 14, 15."]),
+        ("the runtime's variable on a host", "runtime-devices", ["'0-3'", "RT_VISIBLE_DEVICES"]),
+        (
+            "the runtime's variable with plain docker",
+            "runtime-devices",
+            ["'4,5'", "0, 1, 2, 3, 4, 5, 6, 7", "--runtime ascend", "--device /dev/davinci"],
+        ),
+        ("busy cards", "hbm-free", ["ps -o pid,user,args -p 4711", "/proc/4711/cgroup"]),
+        ("cards busy in a container", "hbm-free", ["the host's numbers", "/proc/4711/cgroup"]),
+        ("cards of another container", "npu-smi", ["-8020", "another container", "docker inspect"]),
+    ],
+)
+def test_what_a_finding_says_and_what_to_do(name, id, words):
+    found = finding(ALL[name][0], id)
+    assert found.source and [each for each in words if each not in found.what + found.fix] == []
+
+
+def test_no_process_in_a_container_is_no_free_card():
+    machine = replace(machines.A2, container=True, used=60000)
+    assert "another container's" in finding(machine, "hbm-free").what
+    assert "another container's" not in finding(replace(machine, used=0), "hbm-free").what
+
+
+@pytest.mark.parametrize(
+    "value, nodes, good",
+    [
+        ("0-7", 8, True),
+        ("Ascend910-0,Ascend910-1", 2, True),
+        ("0, 1", 2, True),
+        ("0-3", 8, False),
+        ("0-9", 8, False),
+        ("", 8, False),
+        ("all", 8, False),
+        ("0-99999999999999", 8, False),
+    ],
+)
+def test_what_the_container_runtime_was_told(value, nodes, good):
+    told = {"ASCEND_VISIBLE_DEVICES": value}
+    machine = replace(machines.A2, container=True, npus=nodes, environment=told)
+    assert finding(machine, "runtime-devices").level == ("ok" if good else "warn")
+
+
+def test_an_old_record_says_nothing_of_a_name(tmp_path):
+    machine = replace(machines.A2, named=False)
+    recorder = Recorder(machine.host())
+    assert not read_machine(recorder).named
+    new = json.loads(record_text(recorder, []))
+    assert new["named"] is False and new["files"]["/etc/hccn.conf"] is None
+    del new["named"]
+    (tmp_path / "old.json").write_text(json.dumps(new), encoding="utf8")
+    assert read_machine(read_record(tmp_path / "old.json")).named
 
 
 def test_secrets_stay_at_home(monkeypatch):
