@@ -42,12 +42,21 @@ def _tree(words: Iterable[bytes]) -> bytes:
             for letter, alike in groupby(words, key=lambda word: word[0])]
     return ways[0] if len(ways) == 1 else b"(?:" + b"|".join(ways) + b")"
 
+# %% ../../nbs/base/diagnose.ipynb #d1000009
+_CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)  # where an answer quotes
+
+def _told(name: str, value: str) -> str:
+    "One line of a reply: a line break becomes \\n, of a long text the beginning and the end stay."
+    if len(value) > 8000: value = f"{value[:4000]} … {value[-4000:]}"
+    return f"reply {name}: " + re.sub(r"\r\n|[\r\n]", r"\\n", value) + "\n"
+
 # %% ../../nbs/base/diagnose.ipynb #d1000002
 def reply_lines(text: bytes) -> bytes:
     "A chat completion, whole or streamed, as lines that rows read; empty where the text is none."
-    parts = [line[5:] for line in text.splitlines() if line.startswith(b"data:")]
+    parts = [line[5:].strip() for line in text.splitlines() if line.startswith(b"data:")]
+    if parts and not parts[-1].endswith((b"}", b"]")): parts.pop()  # the stream was cut
     try: told = [json.loads(each) for each in parts or [text[text.find(b"{"):]]
-                 if each.strip() != b"[DONE]"]
+                 if each != b"[DONE]"]
     except (ValueError, RecursionError): return b""
     said = dict.fromkeys(("content", "reasoning", "tool_calls", "finish_reason", "error"), "")
     replies = [each for each in told if isinstance(each, dict) and (
@@ -56,18 +65,20 @@ def reply_lines(text: bytes) -> bytes:
         error = reply.get("error") or reply.get("detail") or ""
         if reply.get("object") == "error": error = reply.get("message")
         said["error"] += str(error.get("message", error) if isinstance(error, dict) else error)
-        for choice in reply.get("choices") or ():
+        choices = reply.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
             if not isinstance(choice, dict): continue
             part = choice.get("message") or choice.get("delta")
             if not isinstance(part, dict): part = {}
             said["content"] += str(part.get("content") or "")
-            said["reasoning"] += str(part.get("reasoning_content") or "")
-            said["tool_calls"] += "I" * len(part.get("tool_calls") or ())
+            said["reasoning"] += str(part.get("reasoning_content") or part.get("reasoning") or "")
+            calls = part.get("tool_calls")
+            said["tool_calls"] += "I" * len(calls if isinstance(calls, list) else ())
             said["finish_reason"] += str(choice.get("finish_reason") or "")
+    said["content"] = _CODE.sub("", said["content"])
     said["tool_calls"] = str(len(said["tool_calls"]))
-    lines = (f"reply {name}: {value.replace(chr(10), chr(92) + 'n')}\n"
-             for name, value in said.items())
-    return "".join(lines).encode() if replies else b""
+    lines = "".join(_told(*each) for each in said.items())
+    return lines.encode("utf8", "replace") if replies else b""
 
 # %% ../../nbs/base/diagnose.ipynb #b4f00880
 BLOCK, LONGEST = 4_000_000, 65_536  # bytes read at once; of a line without an end, carried over
@@ -79,7 +90,8 @@ def _blocks(file: BinaryIO) -> Iterator[bytes]:
     while piece := file.read(BLOCK):
         last = len(piece) < BLOCK
         piece = rest + piece if rest else reply_lines(piece) or piece
-        end = len(piece) if last else max(piece.rfind(b"\n") + 1, len(piece) - LONGEST)
+        end = max(piece.rfind(b"\n") + 1, len(piece) - LONGEST)
+        if last and piece[:end].endswith(b"\n"): end = len(piece)  # its last line may have no end
         piece, rest = piece[:end], piece[end:]
         yield _ESCAPES.sub(b"", piece) if b"\x1b" in piece else piece
     if rest: yield _ESCAPES.sub(b"", rest)
@@ -149,7 +161,8 @@ def _window(block: bytes, begin: int, lines: int) -> str:
     if not lines: return _LINE.match(block, begin)[0].decode("utf8", "replace")
     end = begin
     for _ in range(lines + 1): end = block.find(b"\n", end) + 1 or len(block)
-    text = block[begin:min(end, begin + 8000)].decode("utf8", "replace")
+    most = LONGEST if block.startswith(b"reply ", begin) else 8000  # a reply was cut already
+    text = block[begin:min(end, begin + most)].decode("utf8", "replace")
     return text.replace("\r\n", "\n").rstrip("\n")
 
 # %% ../../nbs/base/diagnose.ipynb #d1000007

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import machines
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from any_json import JSON, keyed, many
+from hypothesis import given, strategies as st
 
 from qwen_npu_tut.call import chat_body, curl_line, endpoint_of, split_thinking
 from qwen_npu_tut.base.diagnose import diagnose
@@ -29,28 +30,11 @@ from qwen_npu_tut.base.events import Problem
 from qwen_npu_tut.base.settings import Settings, read_settings
 from qwen_npu_tut.host.software import accepts, read_version_file, version_key
 
-many = settings(
-    max_examples=int(os.environ.get("QWEN_NPU_EXAMPLES", "200")),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
 PATHS = st.text() | st.lists(
     st.sampled_from(["..", ".", "", "a", "model.safetensors", "\\", "C:", "x.incomplete"]),
     max_size=5,
 ).map("/".join)
 SERVER = Server("default", "a-model", "http://127.0.0.1:30000", 1, "", "", "", (), 0.0)
-
-
-def keyed(names: list[str]):
-    "Objects that have some of these names, with any values."
-    return st.dictionaries(st.sampled_from(names), JSON, max_size=len(names))
 
 
 @many
