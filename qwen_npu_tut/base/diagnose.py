@@ -156,14 +156,14 @@ _PREFIX = re.compile(  # of docker compose, journald, vLLM's and SGLang's proces
     r"(?:(?:INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d [\d:.]+ \[[^]]*\] "
     r"|\[\d{4}-\d\d-\d\d[ T][^]]*\] |\[rank\d+\]: ?)?", re.M)
 
-def _window(block: bytes, begin: int, lines: int) -> str:
-    "The line that begins there, and `lines` more."
-    if not lines: return _LINE.match(block, begin)[0].decode("utf8", "replace")
-    end = begin
+def _window(block: bytes, begin: int, place: int, lines: int) -> str:
+    "What a pattern sees of the line that begins there, around a place, and `lines` more."
+    end, most = begin, 6000  # a pattern may take the square of it
     for _ in range(lines + 1): end = block.find(b"\n", end) + 1 or len(block)
-    most = LONGEST if block.startswith(b"reply ", begin) else 8000  # a reply was cut already
+    if block.startswith(b"reply ", begin): most = LONGEST  # a reply was cut already
+    elif place > begin + 1000: begin = place - 1000
     text = block[begin:min(end, begin + most)].decode("utf8", "replace")
-    return text.replace("\r\n", "\n").rstrip("\n")
+    return text.replace("\r\n", "\n").strip("\r\n")
 
 # %% ../../nbs/base/diagnose.ipynb #d1000007
 _FRAME = re.compile(rb'File "([^"\r\n]+)", line (\d+)(?:, in ([^\r\n]+))?')
@@ -240,30 +240,30 @@ def _fresh(seen: set[bytes], block: bytes) -> Iterator[tuple[int, None]]:
         yield match.start(), None
 
 def _located(block: bytes, found: Iterable[tuple], lines: int) -> Iterator[tuple]:
-    "What was found, where its line begins, the line's number and the line; `lines` stand before."
+    "What was found and where, where its line begins, the line's number, the line."
     counted = 0
     for place, what in found:
         begin = block.rfind(b"\n", 0, place) + 1
         lines, counted = lines + block.count(b"\n", counted, begin), begin
         begin = max(begin, block.rfind(b"\r", begin, place) + 1)
-        yield what, begin, lines + 1, _window(block, begin, 0)
+        yield what, place, begin, lines + 1, _LINE.match(block, begin)[0].decode("utf8", "replace")
 
 # %% ../../nbs/base/diagnose.ipynb #952e1e9e
 def _search(scan: _Scan, block: bytes) -> None:
     "Search one block for rows and forms, then for the codes that none of them has explained."
     turns = [(-1, scan.ended)]  # where somebody asked the program to end, and where one began anew
-    for rows, begin, number, line in _located(block, scan.strikes(block), scan.lines):
+    for rows, place, begin, number, line in _located(block, scan.strikes(block), scan.lines):
         if any(quote in line for quote in known().quotes): rows = [*filter(_of_a_reply, rows)]
         for row in rows:
             if not row.turn and not scan.new(row, line): continue
-            text = _window(block, begin, row.lines)
+            text = _window(block, begin, place, row.lines)
             names = row.read(_PREFIX.sub("", text))
             if names is None: names = row.read(text)
             if names is None: continue
             if row.form: names = frame_before(block, begin) | names
             scan.take(_Hit(row, names, number, line))
         if scan.ended != turns[-1][1]: turns.append((begin, scan.ended))
-    for _, begin, number, line in _located(block, _fresh(scan.seen, block), scan.lines):
+    for _, _, begin, number, line in _located(block, _fresh(scan.seen, block), scan.lines):
         if turns[bisect(turns, (begin, True)) - 1][1]: continue
         for code, meaning in decode(line):
             if code in scan.told: continue
