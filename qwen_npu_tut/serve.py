@@ -17,7 +17,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
-from .base.diagnose import engines_named, likely_cause
+from .base.diagnose import likely_cause
 from .base.failures import UNKNOWN, Ran
 from .base.events import Event, Listener, problem, unheard
 from .base.files import Store, locked
@@ -50,10 +50,8 @@ class Server:
 
     @property
     def ran(self) -> Ran:
-        "What it is, for whoever explains its failure; its line tells it of an older document."
-        if self.stack in stacks(): return stacks()[self.stack].ran
-        named = engines_named(" ".join(self.line).encode())
-        return Ran(named.pop() if len(named) == 1 else "")
+        "What it is, for whoever explains its failure; of an older document the log says it."
+        return stacks()[self.stack].ran if self.stack in stacks() else UNKNOWN
 
     @property
     def alive(self) -> bool:
@@ -148,16 +146,14 @@ def _first_token(server: Server, deadline: float) -> None:
 
 # %% ../nbs/05_serve.ipynb #ddecf2a4
 def last_words(log: Path | str, ran: Ran = UNKNOWN) -> str:
-    "What a person should see of a log: the cause, the last errors, the end; `ran` wrote it."
+    "What a person should see of a log: the cause and the end; `ran` wrote it."
     try: text = Path(log).read_text(encoding="utf8", errors="replace")
     except OSError: text = ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    error = re.compile(r"(\[[^]]*\] )?[\w.]*(Error|Exception)\b")
-    errors = [line for line in lines[:-3] if error.match(line)][-3:]
     known = likely_cause(Path(log), ran=ran)
     return "\n".join([
         *([known.cause, known.fix] if known else []), "Its last lines:",
-        *(f"  {line[:300]}" for line in [*errors, *lines[-3:]]), f"The whole log: {shown(log)}"])
+        *(f"  {line[:300]}" for line in lines[-3:]), f"The whole log: {shown(log)}"])
 
 # %% ../nbs/05_serve.ipynb #7a10bc31
 def wait_ready(server: Server, tell: Listener = unheard, timeout: float = 1800.0) -> None:

@@ -13,12 +13,13 @@ import re
 import select
 import stat
 import sys
-from bisect import bisect
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
+from heapq import merge
 from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 from .events import problem
@@ -51,6 +52,20 @@ def _told(name: str, value: str) -> str:
     return f"reply {name}: " + re.sub(r"\r\n|[\r\n]", r"\\n", value) + "\n"
 
 # %% ../../nbs/base/diagnose.ipynb #d1000002
+def _pieces(reply: dict) -> Iterator[tuple[str, object]]:
+    "What a reply, or a part of a streamed one, says, name by name."
+    def plain(value, kind): return value if isinstance(value, kind) else kind()
+    error = reply.get("error") or reply.get("detail") or ""
+    if reply.get("object") == "error": error = reply.get("message")
+    yield "error", plain(error, dict).get("message", error)
+    for choice in plain(reply.get("choices"), list):
+        part = plain(choice, dict).get("message") or plain(choice, dict).get("delta")
+        part = plain(part, dict)
+        yield "content", part.get("content")
+        yield "reasoning", part.get("reasoning_content") or part.get("reasoning")
+        yield "tool_calls", "I" * len(plain(part.get("tool_calls"), list))
+        yield "finish_reason", plain(choice, dict).get("finish_reason")
+
 def reply_lines(text: bytes) -> bytes:
     "A chat completion, whole or streamed, as lines that rows read; empty where the text is none."
     parts = [line[5:].strip() for line in text.splitlines() if line.startswith(b"data:")]
@@ -61,20 +76,8 @@ def reply_lines(text: bytes) -> bytes:
     said = dict.fromkeys(("content", "reasoning", "tool_calls", "finish_reason", "error"), "")
     replies = [each for each in told if isinstance(each, dict) and (
         isinstance(each.get("choices"), list) or {"error", "detail"} & {*each, each.get("object")})]
-    for reply in replies:
-        error = reply.get("error") or reply.get("detail") or ""
-        if reply.get("object") == "error": error = reply.get("message")
-        said["error"] += str(error.get("message", error) if isinstance(error, dict) else error)
-        choices = reply.get("choices")
-        for choice in choices if isinstance(choices, list) else ():
-            if not isinstance(choice, dict): continue
-            part = choice.get("message") or choice.get("delta")
-            if not isinstance(part, dict): part = {}
-            said["content"] += str(part.get("content") or "")
-            said["reasoning"] += str(part.get("reasoning_content") or part.get("reasoning") or "")
-            calls = part.get("tool_calls")
-            said["tool_calls"] += "I" * len(calls if isinstance(calls, list) else ())
-            said["finish_reason"] += str(choice.get("finish_reason") or "")
+    for name, value in (piece for reply in replies for piece in _pieces(reply)):
+        said[name] += str(value or "")
     said["content"] = _CODE.sub("", said["content"])
     said["tool_calls"] = str(len(said["tool_calls"]))
     lines = "".join(_told(*each) for each in said.items())
@@ -151,10 +154,10 @@ def _searcher() -> tuple[dict[bytes, list[tuple[int, bytes, Row]]], re.Pattern[b
     return by_anchor, re.compile(_tree(by_anchor))
 
 _LINE = re.compile(rb"[^\r\n]{0,%d}" % LONGEST)  # a progress bar's \r ends one as well
-_PREFIX = re.compile(  # of docker compose, journald, vLLM's and SGLang's processes
-    r"^(?:[\w.-]+ +\| |\w{3} +\d+ [\d:]{8} \S+ \S+\[\d+\]: |\(\w+(?: \w+)* ?pid=\d+\) )?"
-    r"(?:(?:INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d [\d:.]+ \[[^]]*\] "
-    r"|\[\d{4}-\d\d-\d\d[ T][^]]*\] |\[rank\d+\]: ?)?", re.M)
+
+def _bare(text: str) -> str:
+    "Lines without what loggers put before them: a container's name, a time, a process."
+    return re.sub(known().patterns["prefix"], "", text, flags=re.M)
 
 def _window(block: bytes, begin: int, place: int, lines: int) -> str:
     "What a pattern sees of the line that begins there, around a place, and `lines` more."
@@ -166,19 +169,15 @@ def _window(block: bytes, begin: int, place: int, lines: int) -> str:
     return text.replace("\r\n", "\n").strip("\r\n")
 
 # %% ../../nbs/base/diagnose.ipynb #d1000007
-_FRAME = re.compile(rb'File "([^"\r\n]+)", line (\d+)(?:, in ([^\r\n]+))?')
-_CARRIERS = re.compile(  # Python's own library, and how torch calls an operator
-    rb"/lib(?:64)?/python3[.\d]*/(?!site-packages/|dist-packages/)|<frozen |/torch/_ops")
-
 def frame_before(block: bytes, begin: int) -> dict[str, str]:
     "File, line and function of the frame that raised what is said at a place; empty without one."
-    above = block[max(0, begin - 8000):begin]
-    above = above[max(above.rfind(b"Traceback (most recent"), 0):]
-    frames = [*_FRAME.finditer(above)]
-    if not frames or above.count(b"\n", frames[-1].end()) > 6: return {}
-    raised = next((each for each in reversed(frames) if not _CARRIERS.search(each[1])), frames[-1])
-    return {name: (value or b"").decode("utf8", "replace")
-            for name, value in zip(("file", "at", "function"), raised.groups())}
+    above = block[max(0, begin - 8000):begin].decode("utf8", "replace")
+    above = above[max(above.rfind("Traceback (most recent"), 0):]
+    frames = [*re.finditer(known().patterns["frame"], above)]
+    if not frames or above.count("\n", frames[-1].end()) > 6: return {}
+    carries = known().patterns["carrier"]
+    raised = [each for each in frames if not re.search(carries, each["file"])] or frames
+    return {name: value or "" for name, value in raised[-1].groupdict().items()}
 
 # %% ../../nbs/base/diagnose.ipynb #b0d1a602
 MOST, ALIKE, SHAPES = 40, 6, 20_000  # findings of a form; lines of a shape; shapes remembered
@@ -222,22 +221,19 @@ class _Scan:
             self.hits = [each for each in self.hits if not each.row.form or each.line < self.began]
         if hit.row.turn == "ends": self.ended = True
         elif hit.row.turn or self.ended: return
-        if not hit.row.form: self.told |= dict(decode(hit.text)).keys()
+        if hit.row.text and not hit.row.form: self.told |= dict(decode(hit.text)).keys()
         self.counts[hit.row.id] += 1
         if self.counts[hit.row.id] == 1 or hit.row.form: self.hits.append(hit)
 
 _NO_DIGITS = str.maketrans("", "", "0123456789")
 
 # %% ../../nbs/base/diagnose.ipynb #05540cd0
-_CODED = re.compile(rb"ERR[0-9]{5}|E[A-Z0-9][0-9]{4}|(?:RetCode|rror code|ErrCode|ret|result|ERROR)"
-                    rb"[^0-9\n\r-]{0,9}-?[0-9]{1,6}")  # what may be a code
-
-def _fresh(seen: set[bytes], block: bytes) -> Iterator[tuple[int, None]]:
-    "Where codes stand that were not met yet."
-    for match in _CODED.finditer(block):
+def _fresh(seen: set[bytes], block: bytes) -> Iterator[tuple[int, list[Row]]]:
+    "Where codes stand that were not met yet, without a row."
+    for match in re.finditer(known().patterns["coded"].encode(), block):
         if match[0] in seen or len(seen) >= 10_000: continue
         seen.add(match[0])
-        yield match.start(), None
+        yield match.start(), []
 
 def _located(block: bytes, found: Iterable[tuple], lines: int) -> Iterator[tuple]:
     "What was found and where, where its line begins, the line's number, the line."
@@ -250,25 +246,20 @@ def _located(block: bytes, found: Iterable[tuple], lines: int) -> Iterator[tuple
 
 # %% ../../nbs/base/diagnose.ipynb #952e1e9e
 def _search(scan: _Scan, block: bytes) -> None:
-    "Search one block for rows and forms, then for the codes that none of them has explained."
-    turns = [(-1, scan.ended)]  # where somebody asked the program to end, and where one began anew
-    for rows, place, begin, number, line in _located(block, scan.strikes(block), scan.lines):
+    "Search one block for rows and forms, and for codes."
+    places = merge(scan.strikes(block), _fresh(scan.seen, block), key=itemgetter(0))
+    for rows, place, begin, number, line in _located(block, places, scan.lines):
+        for code, meaning in () if rows else decode(line):
+            scan.take(_Hit(of_a_code(code, meaning, line), {}, number, line))
         if any(quote in line for quote in known().quotes): rows = [*filter(_of_a_reply, rows)]
         for row in rows:
             if not row.turn and not scan.new(row, line): continue
             text = _window(block, begin, place, row.lines)
-            names = row.read(_PREFIX.sub("", text))
+            names = row.read(_bare(text))
             if names is None: names = row.read(text)
             if names is None: continue
             if row.form: names = frame_before(block, begin) | names
             scan.take(_Hit(row, names, number, line))
-        if scan.ended != turns[-1][1]: turns.append((begin, scan.ended))
-    for _, _, begin, number, line in _located(block, _fresh(scan.seen, block), scan.lines):
-        if turns[bisect(turns, (begin, True)) - 1][1]: continue
-        for code, meaning in decode(line):
-            if code in scan.told: continue
-            scan.told.add(code)
-            scan.hits.append(_Hit(of_a_code(code, meaning, line), {}, number, line))
     scan.lines += block.count(b"\n")
 
 def _of_a_reply(row: Row) -> bool:
@@ -323,7 +314,7 @@ def diagnose(file: BinaryIO, size: int = 0, ran: Ran = UNKNOWN) -> list[Cause]:
             named |= engines_named(block)
         place += len(block)
     if not ran.kind and len(named) == 1: ran = replace(ran, kind=named.pop())
-    return _ranked(scan.hits, ran)
+    return _ranked([hit for hit in scan.hits if hit.row.id not in scan.told], ran)
 
 # %% ../../nbs/base/diagnose.ipynb #8e7ac0d1
 def _opened(path: str, patience: float) -> BinaryIO:

@@ -73,6 +73,7 @@ class Known:
     rows: tuple[Row, ...]  # forms after them
     owners: tuple[Owner, ...]
     codes: Mapping[str, Mapping[str, str]]
+    patterns: Mapping[str, str]  # how programs write codes, frames and beginnings of lines
     turns: tuple[Row, ...]   # no failures: a server begins, a server is ready
     quotes: tuple[str, ...]  # a line that holds one repeats what a person wrote
 
@@ -89,7 +90,7 @@ def known() -> Known:
     owners = tuple(made(Owner, row) for row in data["owner"])
     turns = tuple(Row(turn, tuple(texts), "benign", "", "", "", "", "", turn=turn)
                   for turn, texts in data["turns"].items())
-    return Known((*rows, *forms), owners, data["codes"], turns, tuple(data["quotes"]))
+    return Known((*rows, *forms), owners, data["codes"], data["patterns"], turns, tuple(data["quotes"]))
 
 # %% ../../nbs/base/failures.ipynb #fa000014
 def owner_of(kind: str, value: str, ran: Ran = UNKNOWN) -> tuple[Owner, dict[str, str]] | None:
@@ -114,16 +115,10 @@ def told(row: Row, names: Mapping[str, str], ran: Ran = UNKNOWN) -> tuple[str, s
     except KeyError: return None
 
 # %% ../../nbs/base/failures.ipynb #fa000020
-_CODES = re.compile(  # each kind by the name of its table
-    r"\b(?P<err>ERR(?P<err_module>[0-9]{2})(?P<err_code>[0-9]{3}))\b|drvRetCode=(?P<driver>[0-9]+)"
-    r"|(?:ret|ret is|code|code:) ?=? ?(?P<dcmi>-[89][0-9]{3})\b|\b(?P<cann>E[A-Z][0-9]{4}|E[0-9]{5})\b"
-    r"|HCCL function error.{1,99}code is (?P<hccl>[0-9]+)"
-    r"|(?i:code(?: is|:| =)?|result|ret|desc|error)\s?[:=]?\s?(?P<runtime>[1-5][0-9]{5})\b")
-
 def decode(line: str) -> list[tuple[str, str]]:
     "The codes of a line, each with its meaning; failures.toml has the tables and their sources."
     tables, found = known().codes, []
-    for match in _CODES.finditer(line):
+    for match in re.finditer(known().patterns["code"], line):
         code = match[match.lastgroup]
         told = [tables[kind].get(value, "") for kind, value in match.groupdict().items()
                 if value and kind in tables]
