@@ -50,12 +50,18 @@ def _told(name: str, value: str) -> str:
     if len(value) > 8000: value = f"{value[:4000]} … {value[-4000:]}"
     return f"reply {name}: " + re.sub(r"\r\n|[\r\n]", r"\\n", value) + "\n"
 
+# %% ../../nbs/base/diagnose.ipynb #d1000020
+_BEFORE_A_REPLY = re.compile(  # what curl shows of its work, and an answer's headers
+    rb"(?:[ \t]*(?:%|[0-9]|[*<>{}] )[^\n]*\n)*\s*(?:HTTP/[\d.]+ [^\n]*\n(?:[\w-]+:[^\n]*\n)*\s*)*")
+
 # %% ../../nbs/base/diagnose.ipynb #d1000002
 def reply_lines(text: bytes) -> bytes:
     "A chat completion, whole or streamed, as lines that rows read; empty where the text is none."
     parts = [line[5:].strip() for line in text.splitlines() if line.startswith(b"data:")]
     if parts and not parts[-1].endswith((b"}", b"]")): parts.pop()  # the stream was cut
-    try: told = [json.loads(each) for each in parts or [text[text.find(b"{"):]]
+    begin = text.find(b"{")
+    if not parts and not _BEFORE_A_REPLY.fullmatch(text, 0, max(begin, 0)): return b""
+    try: told = [json.loads(each) for each in parts or [text[begin:]]
                  if each != b"[DONE]"]
     except (ValueError, RecursionError): return b""
     said = dict.fromkeys(("content", "reasoning", "tool_calls", "finish_reason", "error"), "")
@@ -180,6 +186,16 @@ def frame_before(block: bytes, begin: int) -> dict[str, str]:
     return {name: (value or b"").decode("utf8", "replace")
             for name, value in zip(("file", "at", "function"), raised.groups())}
 
+# %% ../../nbs/base/diagnose.ipynb #d1000018
+_NAME_FIRST = re.compile(rb"lib\w+\.so|[a-z]\w*[_.-]\w")  # torch_npu, npu-smi, huggingface.co
+_CODE_LAST = re.compile(rb"[^0-9A-Za-z][0-9]{2,}$")
+
+def _goes_on(block: bytes, begin: int, text: bytes) -> bool:
+    "Whether the name or the code at a sentence's edge is part of another: my_torch_npu, 5070157."
+    after = block[begin + len(text):begin + len(text) + 1]
+    return (bool(re.match(rb"\w", block[max(begin - 1, 0):begin])) and bool(_NAME_FIRST.match(text))
+            or after.isdigit() and bool(_CODE_LAST.search(text)))
+
 # %% ../../nbs/base/diagnose.ipynb #b0d1a602
 MOST, ALIKE, SHAPES = 40, 6, 20_000  # findings of a form; lines of a shape; shapes remembered
 
@@ -206,7 +222,8 @@ class _Scan:
             place = match.start() + 1
             rows = [row for offset, text, row in anchored[match[0]]
                     if place > offset and self.open(row)
-                    and block.startswith(text, match.start() - offset)]
+                    and block.startswith(text, match.start() - offset)
+                    and (row.form or not _goes_on(block, match.start() - offset, text))]
             if rows: yield match.start(), rows
 
     def new(self, row: Row, line: str) -> bool:
@@ -232,12 +249,12 @@ _NO_DIGITS = str.maketrans("", "", "0123456789")
 _CODED = re.compile(rb"ERR[0-9]{5}|E[A-Z0-9][0-9]{4}|(?:RetCode|rror code|ErrCode|ret|result|ERROR)"
                     rb"[^0-9\n\r-]{0,9}-?[0-9]{1,6}")  # what may be a code
 
-def _fresh(seen: set[bytes], block: bytes) -> Iterator[tuple[int, None]]:
-    "Where codes stand that were not met yet."
+def _fresh(seen: set[bytes], block: bytes) -> Iterator[tuple[int, bytes]]:
+    "Where codes stand that were not met yet, and how they are said."
     for match in _CODED.finditer(block):
         if match[0] in seen or len(seen) >= 10_000: continue
         seen.add(match[0])
-        yield match.start(), None
+        yield match.start(), match[0]
 
 def _located(block: bytes, found: Iterable[tuple], lines: int) -> Iterator[tuple]:
     "What was found and where, where its line begins, the line's number, the line."
@@ -248,12 +265,20 @@ def _located(block: bytes, found: Iterable[tuple], lines: int) -> Iterator[tuple
         begin = max(begin, block.rfind(b"\r", begin, place) + 1)
         yield what, place, begin, lines + 1, _LINE.match(block, begin)[0].decode("utf8", "replace")
 
+# %% ../../nbs/base/diagnose.ipynb #d1000019
+def _quoted(line: str) -> bool: return any(quote in line for quote in known().quotes)
+
+def _of_a_reply(row: Row, line: str) -> bool:
+    "Whether a row is about what a model answered; no other reads a person's or a model's words."
+    return line.startswith("reply ") and (
+        row.text[0].startswith("reply ") or row.pattern.startswith("^reply "))
+
 # %% ../../nbs/base/diagnose.ipynb #952e1e9e
 def _search(scan: _Scan, block: bytes) -> None:
     "Search one block for rows and forms, then for the codes that none of them has explained."
     turns = [(-1, scan.ended)]  # where somebody asked the program to end, and where one began anew
     for rows, place, begin, number, line in _located(block, scan.strikes(block), scan.lines):
-        if any(quote in line for quote in known().quotes): rows = [*filter(_of_a_reply, rows)]
+        if _quoted(line): rows = [row for row in rows if _of_a_reply(row, line)]
         for row in rows:
             if not row.turn and not scan.new(row, line): continue
             text = _window(block, begin, place, row.lines)
@@ -263,17 +288,15 @@ def _search(scan: _Scan, block: bytes) -> None:
             if row.form: names = frame_before(block, begin) | names
             scan.take(_Hit(row, names, number, line))
         if scan.ended != turns[-1][1]: turns.append((begin, scan.ended))
-    for _, _, begin, number, line in _located(block, _fresh(scan.seen, block), scan.lines):
-        if turns[bisect(turns, (begin, True)) - 1][1]: continue
+    for said, _, begin, number, line in _located(block, _fresh(scan.seen, block), scan.lines):
+        if turns[bisect(turns, (begin, True)) - 1][1] or _quoted(line):
+            scan.seen.discard(said)  # it may still be said in earnest
+            continue
         for code, meaning in decode(line):
             if code in scan.told: continue
             scan.told.add(code)
             scan.hits.append(_Hit(of_a_code(code, meaning, line), {}, number, line))
     scan.lines += block.count(b"\n")
-
-def _of_a_reply(row: Row) -> bool:
-    "Whether a row is about what a model answered; no other reads a person's or a model's words."
-    return row.text[0].startswith("reply ") or row.pattern.startswith("^reply ")
 
 # %% ../../nbs/base/diagnose.ipynb #a4f7c925
 _SEVERITIES = ("error", "warning", "benign")

@@ -7,6 +7,7 @@ __all__ = ['UNKNOWN', 'Row', 'Owner', 'Ran', 'Known', 'known', 'owner_of', 'told
 
 # %% ../../nbs/base/failures.ipynb #fa000004
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -99,6 +100,24 @@ def owner_of(kind: str, value: str, ran: Ran = UNKNOWN) -> tuple[Owner, dict[str
         if found: return owner, found.groupdict("")
     return None
 
+# %% ../../nbs/base/failures.ipynb #fa000018b
+_PLAIN = re.compile(r"[\w@%+=:,./~][\w@%+=:,./~-]*|")  # what a shell reads as it stands
+
+def _word(name: str, value: str, command: str) -> str:
+    "A value as one word of a command; its name, to be replaced by hand, where quotes would fail."
+    if _PLAIN.fullmatch(value): return value
+    fits = value[0] != "-" and value.isprintable() and not {"'", '"'} & {*command, *value}
+    return shlex.quote(value) if fits else name.upper()
+
+def _typed(text: str, values: Mapping[str, str]) -> str:
+    "A sentence with its names. Nothing that a log says is a command: those stand in backticks."
+    values = {name: value.replace("`", "'") for name, value in values.items()}
+    parts = text.split("`")
+    for at, part in enumerate(parts):
+        inside = {name: _word(name, value, part) for name, value in values.items()}
+        parts[at] = part.format(**(inside if at % 2 else values))
+    return "`".join(parts)
+
 # %% ../../nbs/base/failures.ipynb #fa000017
 def told(row: Row, names: Mapping[str, str], ran: Ran = UNKNOWN) -> tuple[str, str, str] | None:
     "The cause, the fix, the owner; None where a sentence needs a name that is not there."
@@ -110,7 +129,7 @@ def told(row: Row, names: Mapping[str, str], ran: Ran = UNKNOWN) -> tuple[str, s
         values["version"] = ran.versions.get(owner.package, "VERSION")
         values["owner"] = owner.name.format(**values)
     fix = owner and getattr(owner, row.about) or row.fix
-    try: return row.cause.format(**values), fix.format(**values), values.get("owner", "")
+    try: return row.cause.format(**values), _typed(fix, values), values.get("owner", "")
     except KeyError: return None
 
 # %% ../../nbs/base/failures.ipynb #fa000020
