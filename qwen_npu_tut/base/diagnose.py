@@ -270,7 +270,7 @@ def _quoted(line: str) -> bool: return any(quote in line for quote in known().qu
 
 def _of_a_reply(row: Row, line: str) -> bool:
     "Whether a row is about what a model answered; no other reads a person's or a model's words."
-    return line.startswith("reply ") and (
+    return '"assistant"' in row.pattern or line.startswith("reply ") and (
         row.text[0].startswith("reply ") or row.pattern.startswith("^reply "))
 
 # %% ../../nbs/base/diagnose.ipynb #952e1e9e

@@ -98,6 +98,7 @@ QUOTED = {
     "text='why?'), out={{'text': {text!r}}}",
     "a request": '{{"model": "m", "messages": [{{"role": "user", "content": {json}}}]}}',
     "a request without blanks": '{{"messages":[{{"role":"user","content":{json}}}]}}',
+    "a reply": '{{"choices":[{{"message":{{"role":"assistant","content":{json}}}}}]}}',
     "a conversation of Python's": "INFO: messages=[{{'role': 'user', 'content': {text!r}}}]",
 }
 
@@ -108,7 +109,8 @@ def test_a_quotation_is_no_failure(row):
     told = {
         name: ids
         for name, form in QUOTED.items()
-        if (ids := [each.id for each in found(form.format(**said))])
+        if not (name == "a reply" and row.example.startswith("reply "))  # there it is one
+        and (ids := [each.id for each in found(f"INFO: a line\n{form.format(**said)}")])
     }
     assert told == {}
 
