@@ -48,10 +48,7 @@ class Server:
     container: str = ""    # its name, where the engine is an image
     stack: str = ""        # the version set of its engine
 
-    @property
-    def ran(self) -> Ran:
-        "What it is, for whoever explains its failure; of an older document the log says it."
-        return stacks()[self.stack].ran if self.stack in stacks() else UNKNOWN
+    ran = property(lambda self: stacks()[self.stack].ran if self.stack in stacks() else UNKNOWN)
 
     @property
     def alive(self) -> bool:

@@ -13,7 +13,7 @@ import re
 import select
 import stat
 import sys
-from collections import Counter
+from collections import Counter, namedtuple
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -23,7 +23,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 from .events import problem
-from .failures import UNKNOWN, Ran, Row, decode, known, of_a_code, told
+from .failures import UNKNOWN, Ran, Row, decode, known, told
 from .settings import shown
 
 # %% ../../nbs/base/diagnose.ipynb #0df5f9b7
@@ -43,48 +43,39 @@ def _tree(words: Iterable[bytes]) -> bytes:
             for letter, alike in groupby(words, key=lambda word: word[0])]
     return ways[0] if len(ways) == 1 else b"(?:" + b"|".join(ways) + b")"
 
-# %% ../../nbs/base/diagnose.ipynb #d1000009
-_CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)  # where an answer quotes
-
-def _told(name: str, value: str) -> str:
-    "One line of a reply: a line break becomes \\n, of a long text the beginning and the end stay."
-    if len(value) > 8000: value = f"{value[:4000]} … {value[-4000:]}"
-    return f"reply {name}: " + re.sub(r"\r\n|[\r\n]", r"\\n", value) + "\n"
-
 # %% ../../nbs/base/diagnose.ipynb #d1000002
-def _pieces(reply: dict) -> Iterator[tuple[str, object]]:
-    "What a reply, or a part of a streamed one, says, name by name."
-    def plain(value, kind): return value if isinstance(value, kind) else kind()
-    error = reply.get("error") or reply.get("detail") or ""
-    if reply.get("object") == "error": error = reply.get("message")
-    yield "error", plain(error, dict).get("message", error)
-    for choice in plain(reply.get("choices"), list):
-        part = plain(choice, dict).get("message") or plain(choice, dict).get("delta")
-        part = plain(part, dict)
-        yield "content", part.get("content")
-        yield "reasoning", part.get("reasoning_content") or part.get("reasoning")
-        yield "tool_calls", "I" * len(plain(part.get("tool_calls"), list))
-        yield "finish_reason", plain(choice, dict).get("finish_reason")
+def _items(value: object) -> Iterator[tuple[str, object]]:
+    "Every key of nested JSON with its value."
+    for each in value if isinstance(value, list) else ():
+        yield from _items(each)
+    for name, each in value.items() if isinstance(value, dict) else ():
+        yield name, each
+        yield from _items(each)
 
 def reply_lines(text: bytes) -> bytes:
     "A chat completion, whole or streamed, as lines that rows read; empty where the text is none."
     parts = [line[5:].strip() for line in text.splitlines() if line.startswith(b"data:")]
     if parts and not parts[-1].endswith((b"}", b"]")): parts.pop()  # the stream was cut
-    try: told = [json.loads(each) for each in parts or [text[text.find(b"{"):]]
-                 if each != b"[DONE]"]
-    except (ValueError, RecursionError): return b""
-    said = dict.fromkeys(("content", "reasoning", "tool_calls", "finish_reason", "error"), "")
-    replies = [each for each in told if isinstance(each, dict) and (
-        isinstance(each.get("choices"), list) or {"error", "detail"} & {*each, each.get("object")})]
-    for name, value in (piece for reply in replies for piece in _pieces(reply)):
-        said[name] += str(value or "")
-    said["content"] = _CODE.sub("", said["content"])
-    said["tool_calls"] = str(len(said["tool_calls"]))
-    lines = "".join(_told(*each) for each in said.items())
-    return lines.encode("utf8", "replace") if replies else b""
+    says, headers = known().says, known().patterns["headers"].encode()
+    begin, said = text.find(b"{"), dict.fromkeys(says.values(), "")
+    if not parts and not re.fullmatch(headers, text[:begin]): return b""
+    try:
+        replies = [json.loads(each) for each in parts or [text[begin:]] if each != b"[DONE]"]
+        if not all(isinstance(each, dict) and {"choices", "error", "detail"} & {
+            *each, each.get("object")} for each in replies): return b""
+        items = [*_items(replies)]
+    except (ValueError, TypeError, RecursionError): return b""
+    for name, value in items:
+        if isinstance(value, str) and name in says: said[says[name]] += value
+    said["content"] = re.sub(known().patterns["quoted"], "", said["content"])
+    said["tool_calls"] = str(sum(len(value) for name, value in items
+                                 if name == "tool_calls" and isinstance(value, list)))
+    shown = ("\\n".join((text[:4000] + text[4000:][-4000:]).splitlines()) for text in said.values())
+    return "".join(map("reply {}: {}\n".format, said, shown)).encode("utf8", "replace")
 
 # %% ../../nbs/base/diagnose.ipynb #b4f00880
 BLOCK, LONGEST = 4_000_000, 65_536  # bytes read at once; of a line without an end, carried over
+_LINE = re.compile(rb"[^\r\n]{0,%d}" % LONGEST)  # a progress bar's \r ends one as well
 _ESCAPES = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 def _blocks(file: BinaryIO) -> Iterator[bytes]:
@@ -100,18 +91,15 @@ def _blocks(file: BinaryIO) -> Iterator[bytes]:
     if rest: yield _ESCAPES.sub(b"", rest)
 
 # %% ../../nbs/base/diagnose.ipynb #c2b9d7f4
-_DEVICE = re.compile(rb"\bdevice['\"]?[=: ]+['\"]?(npu|cpu)\b")
-_STARTS = (b"server_args=", b"sglang.launch_server ", b"sglang serve ")  # printed, typed, typed
-TRIES = 1000  # devices that are looked at in a block: a line of a million would hold everybody up
+TRIES = 1000  # launches that are looked at in a block: a line of a million would hold everybody up
 
 def engines_named(block: bytes) -> set[str]:
     "What SGLang's settings and launch lines in a log name: card, emulated, cpu."
-    named, card = set(), "emulated" if b"-emulated-npu" in block else "card"
-    for match in islice(_DEVICE.finditer(block), TRIES):
-        before = block[max(0, match.start() - LONGEST):match.start()].rpartition(b"\n")[2]
-        if any(start in before for start in _STARTS):
-            named.add({b"npu": card, b"cpu": "cpu"}[match[1]])
-    return named
+    started, device = (known().patterns[name].encode() for name in ("started", "device"))
+    kinds = {b"npu": "emulated" if b"-emulated-npu" in block else "card", b"cpu": "cpu"}
+    starts = islice(re.finditer(started, block), TRIES)
+    lines = (_LINE.match(block, each.end())[0] for each in starts)
+    return {kinds[found[1]] for line in lines if (found := re.search(device, line))}
 
 # %% ../../nbs/base/diagnose.ipynb #7767f648
 @dataclass(frozen=True)
@@ -130,13 +118,7 @@ class Cause:
 
     asdict = asdict  # as a method: plain data, for JSON
 
-@dataclass(frozen=True)
-class _Hit:
-    "A row, the names that a line gave it, the line."
-    row: Row
-    names: Mapping[str, str]
-    line: int
-    text: str
+_Hit = namedtuple("_Hit", "row names line text")  # a row, what a line gave it, the line
 
 def printable(line: str) -> str:
     "A line that any terminal can show: at most 300 characters, none that controls."
@@ -152,12 +134,6 @@ def _searcher() -> tuple[dict[bytes, list[tuple[int, bytes, Row]]], re.Pattern[b
     by_anchor = {one: [(offset, text, row) for offset, anchor, text, row in places
                        if anchor.startswith(one)] for _, one, _, _ in places}
     return by_anchor, re.compile(_tree(by_anchor))
-
-_LINE = re.compile(rb"[^\r\n]{0,%d}" % LONGEST)  # a progress bar's \r ends one as well
-
-def _bare(text: str) -> str:
-    "Lines without what loggers put before them: a container's name, a time, a process."
-    return re.sub(known().patterns["prefix"], "", text, flags=re.M)
 
 def _window(block: bytes, begin: int, place: int, lines: int) -> str:
     "What a pattern sees of the line that begins there, around a place, and `lines` more."
@@ -175,9 +151,8 @@ def frame_before(block: bytes, begin: int) -> dict[str, str]:
     above = above[max(above.rfind("Traceback (most recent"), 0):]
     frames = [*re.finditer(known().patterns["frame"], above)]
     if not frames or above.count("\n", frames[-1].end()) > 6: return {}
-    carries = known().patterns["carrier"]
-    raised = [each for each in frames if not re.search(carries, each["file"])] or frames
-    return {name: value or "" for name, value in raised[-1].groupdict().items()}
+    raised = [each for each in frames if not re.search(known().patterns["carrier"], each["file"])]
+    return (raised or frames)[-1].groupdict("")
 
 # %% ../../nbs/base/diagnose.ipynb #b0d1a602
 MOST, ALIKE, SHAPES = 40, 6, 20_000  # findings of a form; lines of a shape; shapes remembered
@@ -194,18 +169,16 @@ class _Scan:
     began: int = 0         # the line where the newest server began
     ended: bool = False    # somebody asked it to end
 
-    def open(self, row: Row) -> bool:
-        "Whether this row is still looked for."
-        return bool(row.turn) or self.counts[row.id] < (MOST if row.form else 1)
-
     def strikes(self, block: bytes) -> Iterator[tuple[int, list[Row]]]:
         "Where sentences stand that are still to be found, and not just their anchors."
         (anchored, searcher), place = _searcher(), 0
         while match := searcher.search(block, place):
             place = match.start() + 1
             rows = [row for offset, text, row in anchored[match[0]]
-                    if place > offset and self.open(row)
-                    and block.startswith(text, match.start() - offset)]
+                    if place > offset and block.startswith(text, match.start() - offset)
+                    and (row.turn or self.counts[row.id] < (MOST if row.form else 1))
+                    and (row.form or not text[-1:].isdigit()  # 507015 is not 5070157
+                         or not block[place - 1 - offset + len(text):][:1].isdigit())]
             if rows: yield match.start(), rows
 
     def new(self, row: Row, line: str) -> bool:
@@ -247,28 +220,26 @@ def _located(block: bytes, found: Iterable[tuple], lines: int) -> Iterator[tuple
 # %% ../../nbs/base/diagnose.ipynb #952e1e9e
 def _search(scan: _Scan, block: bytes) -> None:
     "Search one block for rows and forms, and for codes."
+    prefix, quotes = known().patterns["prefix"], known().quotes
     places = merge(scan.strikes(block), _fresh(scan.seen, block), key=itemgetter(0))
     for rows, place, begin, number, line in _located(block, places, scan.lines):
+        if any(quote in line for quote in quotes):
+            rows, line = [row for row in rows if row.text[0].startswith("reply ")
+                          or row.pattern.startswith("^reply ") or '"assistant"' in row.pattern], ""
         for code, meaning in () if rows else decode(line):
-            scan.take(_Hit(of_a_code(code, meaning, line), {}, number, line))
-        if any(quote in line for quote in known().quotes): rows = [*filter(_of_a_reply, rows)]
+            row = replace(known().code, id=code)
+            scan.take(_Hit(row, {"code": code, "meaning": meaning}, number, line))
         for row in rows:
             if not row.turn and not scan.new(row, line): continue
             text = _window(block, begin, place, row.lines)
-            names = row.read(_bare(text))
+            names = row.read(re.sub(prefix, "", text, flags=re.M))
             if names is None: names = row.read(text)
             if names is None: continue
             if row.form: names = frame_before(block, begin) | names
             scan.take(_Hit(row, names, number, line))
     scan.lines += block.count(b"\n")
 
-def _of_a_reply(row: Row) -> bool:
-    "Whether a row is about what a model answered; no other reads a person's or a model's words."
-    return row.text[0].startswith("reply ") or row.pattern.startswith("^reply ")
-
 # %% ../../nbs/base/diagnose.ipynb #a4f7c925
-_SEVERITIES = ("error", "warning", "benign")
-
 def _ranked(hits: Collection[_Hit], ran: Ran) -> list[Cause]:
     "Root causes first, then what follows from them, then warnings, then noise."
     hits = [(hit, said) for hit in hits
@@ -287,14 +258,15 @@ def _ranked(hits: Collection[_Hit], ran: Ran) -> list[Cause]:
     def rank(pair: tuple[_Hit, tuple]) -> tuple[int, int, int]:
         row = pair[0].row
         echo = names & set(row.follows) - {row.id}
-        return _SEVERITIES.index(row.severity), 3 if echo else row.rank, pair[0].line
+        severity = ("error", "warning", "benign").index(row.severity)
+        return severity, 3 if echo else row.rank, pair[0].line
 
     causes = {}
     for hit, (cause, fix, owner) in sorted(hits, key=rank):
-        row = hit.row
+        row, text = hit.row, printable(hit.text)
         if (row.form or row.rank) and best[hit.line] < speaks(row): continue
         causes.setdefault((row.id, cause), Cause(
-            row.id, row.severity, cause, fix, row.source, hit.line, printable(hit.text),
+            row.id, row.severity, cause, fix, row.source, hit.line, text,
             "form" if row.form else "row" if row.text else "code", owner, hit.names))
     return [*causes.values()]
 
@@ -304,8 +276,8 @@ EDGE = 200_000_000  # bytes at each end of a log that are searched; between them
 def diagnose(file: BinaryIO, size: int = 0, ran: Ran = UNKNOWN) -> list[Cause]:
     """The causes that a log or a reply's JSON shows: roots, what follows, warnings, noise.
 
-    `size` in bytes, where it is known: of a huge log only the ends are searched. `ran` says which
-    engine it was; where it does not, the log is asked."""
+    `size` in bytes, where known: of a huge log only the ends are searched. The log is asked for the
+    kind of engine where `ran` does not say it."""
     scan, named, place = _Scan(), set(), 0
     for block in _blocks(file):
         if EDGE < place and place + len(block) < size - EDGE: scan.lines += block.count(b"\n")
@@ -360,8 +332,7 @@ def likely_cause(log: Path, begin: int = 0, most: int = 20_000_000,
                  ran: Ran = UNKNOWN) -> Cause | None:
     """The first known error of a log that was just written, for the message about a failure.
 
-    Read are the bytes from `begin` on, where this run's part begins, and at most `most` from the
-    end; `ran` as `diagnose` takes it. Never raises for what a log holds."""
+    Read are the bytes from `begin` on, where this run's part begins; at most `most`."""
     try:
         with open(log, "rb") as file:
             file.seek(max(begin, os.fstat(file.fileno()).st_size - most))

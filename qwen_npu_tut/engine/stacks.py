@@ -87,12 +87,10 @@ class Stack(Recipe):
     emulated = property(lambda self: bool(self.rehearses))
     # its SGLang takes the path for NPUs, on a real or on an emulated one
     on_npu = property(lambda self: self.needs_npu or self.emulated)
-
-    @property
-    def ran(self) -> Ran:
-        "What it is for whoever explains a failure of its engine."
-        kind = "card" if self.needs_npu else "emulated" if self.emulated else "cpu"
-        return Ran(kind, self.name, {name: pin.version for name, pin in self.pins.items()})
+    # what it is for whoever explains a failure
+    ran = property(lambda self: Ran(
+        "card" if self.needs_npu else "emulated" if self.emulated else "cpu", self.name,
+        {name: pin.version for name, pin in self.pins.items()}))
 
 # %% ../../nbs/engine/stacks.ipynb #9cae646d
 def frozen(value: object) -> object:

@@ -17,7 +17,7 @@ import threading
 import time
 import typer
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
 from ..base.events import Problem, phrase, problem, sized, table, unheard
@@ -412,9 +412,13 @@ def diagnose(file: LogArgument, stack: LogStackOption = None, json_: JsonOption 
     "Name the causes in a log, the root first. Exit code 1 where none is known."
     from qwen_npu_tut.base.diagnose import EDGE, diagnose as diagnosed, open_log
     from qwen_npu_tut.base.failures import UNKNOWN
-    from qwen_npu_tut.engine.stacks import stacks
+    from qwen_npu_tut.engine.stacks import fitting_stack, stacks
+    from qwen_npu_tut.host.machine import pci_npus, read_machine
+    from qwen_npu_tut.host.system import Host
     log, size = open_log(file)
-    with log: causes = diagnosed(log, size, stacks()[stack].ran if stack else UNKNOWN)
+    ran, host = stacks()[stack].ran if stack else UNKNOWN, Host()
+    if not stack and pci_npus(host): ran = replace(fitting_stack(read_machine(host)).ran, kind="")
+    with log: causes = diagnosed(log, size, ran)
     if size > 2 * EDGE: typer.echo(phrase("searched-in-part", edge=EDGE // 1_000_000), err=True)
     if not causes and not json_: raise problem("no-cause-found")
     rows = [_finding(each.severity, each.id, each.cause, fix=each.fix, source=each.source,
