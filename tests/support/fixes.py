@@ -33,6 +33,11 @@ CAPITALS = {
     "UID": "1000",
     "PID": "4711",
     "SIZE": "8",
+    "VALUE": "1",
+    "COUNT": "1",
+    "N": "1",
+    "NUMBER": "1",
+    "TOKENS": "1",
     "URL": "http://127.0.0.1:30001",
 }
 
@@ -102,7 +107,7 @@ def _fixes() -> Iterator[Fix]:
 def finding_fixes() -> list[Fix]:
     "Those of findings.toml, whose braces hold conversions too."
     return [
-        Fix(name, language, re.sub(r"\{(\w*)[^{}]*\}", _value, text), text)
+        Fix(f"finding {name}", language, re.sub(r"\{(\w*)[^{}]*\}", _value, text), text)
         for name, row in table("findings.toml").items()
         for language, text in row.get("fix", {}).items()
         if text
