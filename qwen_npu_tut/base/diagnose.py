@@ -44,34 +44,28 @@ def _tree(words: Iterable[bytes]) -> bytes:
     return ways[0] if len(ways) == 1 else b"(?:" + b"|".join(ways) + b")"
 
 # %% ../../nbs/base/diagnose.ipynb #d1000002
-def _items(value: object) -> Iterator[tuple[str, object]]:
-    "Every key of nested JSON with its value."
-    for each in value if isinstance(value, list) else ():
-        yield from _items(each)
-    for name, each in value.items() if isinstance(value, dict) else ():
-        yield name, each
-        yield from _items(each)
-
 def reply_lines(text: bytes) -> bytes:
     "A chat completion, whole or streamed, as lines that rows read; empty where the text is none."
     parts = [line[5:].strip() for line in text.splitlines() if line.startswith(b"data:")]
     if parts and not parts[-1].endswith((b"}", b"]")): parts.pop()  # the stream was cut
     says, headers = known().says, known().patterns["headers"].encode()
-    begin, said = text.find(b"{"), dict.fromkeys(says.values(), "")
+    begin, said, items = text.find(b"{"), dict.fromkeys(says.values(), ""), []
+    def kept(pairs): return items.extend(pairs) or dict(pairs)
     if not parts and not re.fullmatch(headers, text[:begin]): return b""
     try:
-        replies = [json.loads(each) for each in parts or [text[begin:]] if each != b"[DONE]"]
+        replies = [json.loads(each, object_pairs_hook=kept)
+                   for each in parts or [text[begin:]] if each != b"[DONE]"]
         if not all(isinstance(each, dict) and {"choices", "error", "detail"} & {
             *each, each.get("object")} for each in replies): return b""
-        items = [*_items(replies)]
     except (ValueError, TypeError, RecursionError): return b""
     for name, value in items:
         if isinstance(value, str) and name in says: said[says[name]] += value
     said["content"] = re.sub(known().patterns["quoted"], "", said["content"])
     said["tool_calls"] = str(sum(len(value) for name, value in items
                                  if name == "tool_calls" and isinstance(value, list)))
-    shown = ("\\n".join((text[:4000] + text[4000:][-4000:]).splitlines()) for text in said.values())
-    return "".join(map("reply {}: {}\n".format, said, shown)).encode("utf8", "replace")
+    cut = (text[:4000] + text[4000:][-4000:] for text in said.values())
+    return "".join(f"reply {name}: " + re.sub(r"\r\n|[\r\n]", r"\\n", text) + "\n"
+                   for name, text in zip(said, cut)).encode("utf8", "replace")
 
 # %% ../../nbs/base/diagnose.ipynb #b4f00880
 BLOCK, LONGEST = 4_000_000, 65_536  # bytes read at once; of a line without an end, carried over
@@ -151,7 +145,7 @@ def frame_before(block: bytes, begin: int) -> dict[str, str]:
     return (raised or frames)[-1].groupdict("")
 
 # %% ../../nbs/base/diagnose.ipynb #b0d1a602
-MOST, ALIKE, SHAPES = 40, 6, 20_000  # findings of a form; lines of a shape; shapes remembered
+MOST, ALIKE, SHAPES = 40, 6, 20_000  # lines that show a row; lines of a shape; shapes remembered
 
 def _goes_on(block: bytes, begin: int, size: int) -> bool:
     "Whether what stands there is a part of a longer name or number: my_torch_npu, 5070157."
@@ -177,7 +171,7 @@ class _Scan:
             place = match.start() + 1
             rows = [row for offset, text, row in anchored[match[0]]
                     if place > offset and block.startswith(text, match.start() - offset)
-                    and (row.turn or self.counts[row.id] < (MOST if row.form else 1))
+                    and (row.turn or self.counts[row.id] < MOST)
                     and (row.form or not _goes_on(block, match.start() - offset, len(text)))]
             if rows: yield match.start(), rows
 
@@ -196,7 +190,7 @@ class _Scan:
         elif hit.row.turn or self.ended: return
         if hit.row.text and not hit.row.form: self.told |= dict(decode(hit.text)).keys()
         self.counts[hit.row.id] += 1
-        if self.counts[hit.row.id] == 1 or hit.row.form: self.hits.append(hit)
+        self.hits.append(hit)
 
 _NO_DIGITS = str.maketrans("", "", "0123456789")
 
@@ -219,10 +213,9 @@ def _located(block: bytes, found: Iterable[tuple], lines: int) -> Iterator[tuple
 # %% ../../nbs/base/diagnose.ipynb #952e1e9e
 def _search(scan: _Scan, block: bytes) -> None:
     "Search one block for rows and forms, and for codes."
-    prefix, quotes = known().patterns["prefix"], known().quotes
     places = merge(scan.strikes(block), _fresh(scan.seen, block), key=itemgetter(0))
     for rows, place, begin, number, line in _located(block, places, scan.lines):
-        if any(quote in line for quote in quotes):
+        if any(quote in line for quote in known().quotes):
             rows, line = [row for row in rows if '"assistant"' in row.pattern or (
                 line.startswith("reply ") and "reply " in row.text[0] + row.pattern[:7])], ""
         for code, meaning in () if rows else decode(line):
@@ -231,7 +224,7 @@ def _search(scan: _Scan, block: bytes) -> None:
         for row in rows:
             if not row.turn and not scan.new(row, line): continue
             text = _window(block, begin, place, row.lines)
-            names = row.read(re.sub(prefix, "", text, flags=re.M))
+            names = row.read(re.sub(known().patterns["prefix"], "", text, flags=re.M))
             if names is None: names = row.read(text)
             if names is None: continue
             if row.form: names = frame_before(block, begin) | names
@@ -264,7 +257,7 @@ def _ranked(hits: Collection[_Hit], ran: Ran) -> list[Cause]:
     for hit, (cause, fix, owner) in sorted(hits, key=rank):
         row = hit.row
         if (row.form or row.rank) and best[hit.line] < speaks(row): continue
-        causes.setdefault((row.id, cause), Cause(
+        causes.setdefault((row.id, row.form and cause), Cause(
             row.id, row.severity, cause, fix, row.source, hit.line,
             "".join(each if each.isprintable() else " " for each in hit.text[:300]).strip(),
             "form" if row.form else "row" if row.text else "code", owner, hit.names))
@@ -330,9 +323,7 @@ def first_error(causes: Iterable[Cause]) -> Cause | None:
 
 def likely_cause(log: Path, begin: int = 0, most: int = 20_000_000,
                  ran: Ran = UNKNOWN) -> Cause | None:
-    """The first known error of a log that was just written, for the message about a failure.
-
-    Read are the bytes from `begin` on, where this run's part begins; at most `most`."""
+    "The likeliest reason that a log gives from byte `begin` on, where this run's part begins."
     try:
         with open(log, "rb") as file:
             file.seek(max(begin, os.fstat(file.fileno()).st_size - most))

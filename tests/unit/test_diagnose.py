@@ -55,7 +55,8 @@ def test_an_example_is_told_by_its_own_row(row):
 def told_without_the_log(cause) -> str:
     "What we say of a cause, without the words that were read in the log."
     told = f"{cause.cause} {cause.fix}"
-    for name in filter(None, cause.names.values()):
+    read = [*cause.names.values(), *cause.owner.split()]
+    for name in sorted(filter(None, read), key=len, reverse=True):
         told = told.replace(name, "")
     return told
 
@@ -172,20 +173,18 @@ def test_a_log_says_itself_which_engine_it_was(said, found):
 
 
 @pytest.mark.parametrize(
-    "flags, told",
+    "stack, told",
     [
-        (("--device", "cpu"), "was started with a flag for one"),
-        (("--device", "npu"), "torch_npu is not installed"),
-        ((), "torch_npu is not installed"),
+        ("cpu", "was started with a flag for one"),
+        ("cann-9.0", "torch_npu is not installed"),
+        ("", "torch_npu is not installed"),
     ],
 )
-def test_a_servers_last_words_are_about_its_engine(tmp_path, flags, told):
-    log, line = (
-        tmp_path / "log",
-        ("/bin/python", "-m", "sglang.launch_server", "--port", "1", *flags),
-    )
+def test_a_servers_last_words_are_about_its_engine(tmp_path, stack, told):
+    log = tmp_path / "log"
     log.write_text("ModuleNotFoundError: No module named 'torch_npu'\n")
-    assert told in last_words(log, replace(SERVER, line=line).ran)
+    said = last_words(log, replace(SERVER, stack=stack).ran)
+    assert told in said and (stack in said or stack == "cpu")
 
 
 @pytest.mark.parametrize("kind", ["card", "emulated", "cpu", ""])
