@@ -22,7 +22,7 @@ from .base.settings import home, shown
 from .engine.advisories import also_known, holes, objections
 from .engine.stacks import (
     SUPPORTED, Stack, changes, dies, fitting_stack, image_route, python_for)
-from .host.machine import HCCN, MOUNTS, Machine
+from .host.machine import MOUNTS, Machine
 from .host.software import CHIP_FOLDERS, canns_named, read_version_file, version_key
 
 # %% ../nbs/01_check.ipynb #3897a07b
@@ -92,7 +92,7 @@ def access_findings(machine: Machine, stack: Stack) -> Iterator[Finding]:
     yield see("device-rights", not machine.closed)
     yield see("device-services", not helpful, level="warn" if have else "ok", missing=helpful)
     if machine.container: yield see("container", not lacking, missing=lacking)
-    if len(device_numbers(machine)) > 1: yield see("hccn-conf", HCCN in machine.mounts)
+    if len(device_numbers(machine)) > 1: yield see("hccn-conf", "/etc/hccn.conf" in machine.mounts)
 
 # %% ../nbs/01_check.ipynb #c5100003
 def visible_findings(machine: Machine, stack: Stack) -> Iterator[Finding]:
