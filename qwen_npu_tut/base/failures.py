@@ -77,8 +77,9 @@ def known() -> SimpleNamespace:
                  tuple(value) if isinstance(value, list) else value for key, value in row.items()}
         return kind(**{**more, **plain})
     data = table("failures.toml")
+    said = data["form_source"]["en"]
     rows = [made(Row, row, rank=3 * ("*" in row.get("follows", ()))) for row in data["failure"]]
-    forms = [made(Row, row, form=True, rank=1, source="", proof="form") for row in data["form"]]
+    forms = [made(Row, row, form=True, rank=1, proof="form", source=said) for row in data["form"]]
     turns = [Row(turn, tuple(texts), "benign", "", "", "", "", "", turn=turn)
              for turn, texts in data["turns"].items()]
     return SimpleNamespace(
