@@ -49,11 +49,8 @@ class Server:
     stack: str = ""        # the version set of its engine
 
     ran = property(lambda self: stacks()[self.stack].ran if self.stack in stacks() else UNKNOWN)
-
-    @property
-    def alive(self) -> bool:
-        "Whether this very process still lives."
-        return bool(self.born) and birth(self.pid) == self.born
+    alive = property(lambda self: bool(self.born) and birth(self.pid) == self.born,
+                     doc="Whether this very process still lives.")
 
     @property
     def ready(self) -> bool:

@@ -168,8 +168,7 @@ def step_log(step: Step) -> Path:
 # %% ../../nbs/engine/plan.ipynb #8d8d89e9
 def run_step(step: Step, environment: Mapping[str, str], tell: Listener, lock: int,
              ran: Ran = UNKNOWN) -> None:
-    """Look, run, look again. `Problem` where it is not done afterwards. The command inherits the
-    plan's lock; `ran` says what is installed: causes differ."""
+    "Look, run, look again. `Problem` where it is not done. The command inherits the plan's lock."
     began = time.monotonic()
     def since() -> float: return time.monotonic() - began
     if not step.done.gap(): return tell(Event("skipped", step.name, seconds=since()))

@@ -82,12 +82,9 @@ class Stack(Recipe):
     rehearses: str = ""             # of an emulated stack: the NPU stack whose line it rehearses
 
     def version(self, package: str) -> str: return self.pins[package].version
-
     needs_npu = property(lambda self: bool(self.series))
     emulated = property(lambda self: bool(self.rehearses))
-    # its SGLang takes the path for NPUs, on a real or on an emulated one
-    on_npu = property(lambda self: self.needs_npu or self.emulated)
-    # what it is for whoever explains a failure
+    on_npu = property(lambda self: self.needs_npu or self.emulated)  # SGLang's path for NPUs
     ran = property(lambda self: Ran(
         "card" if self.needs_npu else "emulated" if self.emulated else "cpu", self.name,
         {name: pin.version for name, pin in self.pins.items()}))
