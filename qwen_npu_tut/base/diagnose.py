@@ -251,7 +251,8 @@ def _ranked(hits: Collection[_Hit], ran: Ran) -> list[Cause]:
 
     best: dict[int, tuple] = {}  # by line: what tells most of it
     for hit, _ in hits:
-        for line in range(hit.line, hit.line + hit.row.lines + 1):
+        more = hit.row.lines * (hit.row.form or hit.row.severity == "benign")
+        for line in range(hit.line, hit.line + more + 1):
             best[line] = min(best.get(line, (9, 0)), speaks(hit.row))
 
     def rank(pair: tuple[_Hit, tuple]) -> tuple[int, int, int]:

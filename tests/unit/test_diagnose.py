@@ -20,7 +20,7 @@ from patience import patient
 from qwen_npu_tut.faces import cli
 from qwen_npu_tut.check import check
 from qwen_npu_tut.base.diagnose import LONGEST, diagnose, likely_cause, open_log
-from qwen_npu_tut.base.failures import Ran, known
+from qwen_npu_tut.base.failures import Ran, known, plain
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.engine.plan import FileDone, Step, run_plan
 from qwen_npu_tut.serve import Server, last_words
@@ -55,7 +55,7 @@ def test_an_example_is_told_by_its_own_row(row):
 def told_without_the_log(cause) -> str:
     "What we say of a cause, without the words that were read in the log."
     told = f"{cause.cause} {cause.fix}"
-    read = [*cause.names.values(), *cause.owner.split()]
+    read = [*map(plain, cause.names.values()), *cause.owner.split()]
     for name in sorted(filter(None, read), key=len, reverse=True):
         told = told.replace(name, "")
     return told

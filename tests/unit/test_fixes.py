@@ -201,7 +201,7 @@ def test_what_is_typed_stands_in_backticks(owner):
 
 def braces_without_a_name(row: dict) -> set[str]:
     "What stands in the braces of a row's sentences that nothing gives it."
-    read = {"stack", "version", "owner", *re.compile(row.get("pattern", "")).groupindex}
+    read = {"stack", "version", "owner", "meaning", *re.compile(row.get("pattern", "")).groupindex}
     if row in FORMS:
         read |= {"file", "at", "function"}  # of the frame that raised
     for owner in known().owners if "owner" in row else ():

@@ -232,7 +232,7 @@ def test_versions_have_an_order(versions):
 @many
 @given(
     before=st.binary(max_size=300),
-    row=st.sampled_from(known().rows),
+    row=st.sampled_from([row for row in known().rows if row.id != "traceback-cut"]),
     after=st.binary(max_size=300),
     text=st.text(),
 )

@@ -200,7 +200,7 @@ def test_no_part_of_an_npu_explains_a_server_without_one(settings, engine):
     said = "ImportError: libhccl.so: cannot open shared object file: No such file or directory"
     with pytest.raises(Problem) as problem:
         start(settings, engine, die="imports", said=said)
-    assert problem.value.fix.startswith("A shared library that the program needs")
+    assert problem.value.fix.startswith("The shared library libhccl.so is not found")
     assert "CANN" not in problem.value.fix
 
 
