@@ -146,7 +146,7 @@ def frame_before(block: bytes, begin: int) -> dict[str, str]:
     return (raised or frames)[-1].groupdict("")
 
 # %% ../../nbs/base/diagnose.ipynb #b0d1a602
-MOST, TRIES, ALIKE, SHAPES = 40, 1000, 6, 20_000  # hits, misses of a row; lines of a shape; shapes
+MOST, TRIES, ALIKE, SHAPES = 40, 3000, 6, 20_000  # hits, misses of a row; lines of a shape; shapes
 
 def _goes_on(block: bytes, begin: int, size: int) -> bool:
     "Whether what stands there is a part of a longer name or number: my_torch_npu, 5070157."
@@ -202,7 +202,7 @@ def _strikes(scan: _Scan, block: bytes) -> Iterator[tuple[int, list[Row]]]:
 def _fresh(seen: Counter, block: bytes) -> Iterator[tuple[int, list[Row]]]:
     "Where codes stand that were not met often yet, without a row."
     for match in re.finditer(known().patterns["coded"].encode(), block):
-        if len(seen) < 10_000: seen[match[0]] += 1
+        if len(seen) < 10_000 or match[0] in seen: seen[match[0]] += 1
         if 0 < seen[match[0]] <= ALIKE: yield match.start(), []
 
 def _located(block: bytes, found: Iterable[tuple], lines: int) -> Iterator[tuple]:
