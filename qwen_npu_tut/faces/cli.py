@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['plain', 'app', 'stack_app', 'HELLO', 'print_json', 'main', 'up', 'down', 'plan', 'install', 'remove', 'download',
-           'verify', 'serve', 'export', 'status', 'logs', 'stop', 'chat', 'check', 'report', 'diagnose', 'contract',
-           'stack_list', 'stack_show', 'stack_verify']
+           'verify', 'serve', 'export', 'status', 'logs', 'stop', 'chat', 'check', 'report', 'fit', 'diagnose',
+           'contract', 'stack_list', 'stack_show', 'stack_verify']
 
 # %% ../../nbs/faces/cli.ipynb #f0a82a1f
 import errno
@@ -85,7 +85,8 @@ StackOption, ModelOption, HostOption = _given(Text, "stack", "model", "host")
 PresetOption, HubOption, RevisionOption = _given(Text, "preset", "hub", "revision")
 SystemOption, LogStackOption, NameOption = _given(Text, "system", "log-stack", "name")
 (RehearseOption,) = _given(Text, "rehearse")
-PortOption, DevicesOption = _given(Number, "port", "devices")
+PortOption, DevicesOption, ContextOption = _given(Number, "port", "devices", "context")
+(DeviceOption,) = _given(Text, "device")
 ToOption, SourceOption, OutOption = _given(File, "to", "source", "out")
 WheelsOption, RecordOption = _given(File, "wheels", "record")
 YesOption, JsonOption, PrintOption = _given(bool, "yes", "json", "print")
@@ -321,7 +322,8 @@ def status(json_: JsonOption = False):
     "What the server is doing. Exit code 1 where none runs."
     from qwen_npu_tut.serve import SERVERS, last_words, status as found
     facts = found(name := read_settings().server)
-    rows = [f"{name:6} {value}" for name, value in facts.items() if value]
+    rows = [f"{name:6} {value}" for name, value in list(facts.items())[:5] if value]
+    if facts["planned"] and facts["printed"]: rows.append(phrase("planned-printed", **facts))
     if facts["state"] == "dead" and not json_: 
         rows.append(last_words(facts["log"], SERVERS.read(name).ran))
     _show(json_, facts, "\n".join(rows), facts["state"] == "running")
@@ -405,6 +407,34 @@ def report(out: OutOption = None, deep: DeepOption = False, stack: StackOption =
     if out is None: return print(text, end="")
     write_new(out, text, over=there, mode=0o600)
     typer.echo(phrase("record-written", file=shown(out), name=out.name))
+
+# %% ../../nbs/faces/cli.ipynb #fit00031
+@app.command()
+def fit(model: str, device: DeviceOption = None, tp: DevicesOption = None,
+        stack: StackOption = None, context: ContextOption = None, machine: RecordOption = None,
+        json_: JsonOption = False):
+    """Will a model fit? Weights, KV cache and requests at once, before anything is fetched. Exit
+    code 1 where a request of full length finds no room."""
+    from qwen_npu_tut import walk
+    from qwen_npu_tut.engine.memory import chip_named
+    from qwen_npu_tut.engine.stacks import fitting_stack
+    from qwen_npu_tut.server.launch import room_for
+    if Path(model).name == "config.json" and Path(model).is_file(): model = str(Path(model).parent)
+    given = dict(model=model, stack=stack, tensor_parallel=tp, context_length=context)
+    choice = walk.choose(_host(machine), **given)
+    chip = chip_named(device) if device else None
+    if chip and not choice.stack.on_npu and not stack:  # a stack for such a machine
+        there = replace(choice.machine, npus=(chip.series,) * chip.count)
+        choice = replace(choice, stack=fitting_stack(there))
+    launch = walk.serving(choice, {}, refuse=False)
+    made = room_for(launch, chip, spread=tp is None)
+    level, told = made.told(model)
+    facts = {**made.asdict(), "model": model, "stack": launch.engine.stack.name}
+    gib = {f"{name}_gib": facts[f"{name}_bytes"] / 2**30 for name in ("weight", "reserved", "free")}
+    text = phrase("fit" if made.found.starts else "fit-none", ends=facts["estimates"], free_now=made.chip.free / 2**30,
+                  release=launch.engine.stack.version("sglang"), **facts, **gib)
+    _show(json_, facts, f"{text}\n{told}".rstrip(), made.fits)
+
 
 # %% ../../nbs/faces/cli.ipynb #f6d0d403
 @app.command()

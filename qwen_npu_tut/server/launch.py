@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['OWN_FLAGS', 'SECRET_FLAGS', 'LOOPBACK', 'KEY', 'EMULATED', 'further_flags', 'key_file', 'hand_over_key', 'key_of',
            'is_loopback', 'takes_key', 'refuse_key', 'refuse_unsafe', 'Launch', 'launch', 'container_name',
-           'remove_container', 'made_key_file', 'why_key', 'with_key', 'key_sentences', 'beside_page']
+           'remove_container', 'made_key_file', 'why_key', 'with_key', 'key_sentences', 'served_shape', 'room_for',
+           'beside_page']
 
 # %% ../../nbs/server/launch.ipynb #1357ffac
 import hashlib
@@ -23,7 +24,8 @@ from ..base.events import Problem, problem
 from ..base.files import write_atomic
 from ..base.settings import Settings, home, shown
 from ..engine.advisories import flags_of, holes, means, objections
-from ..engine.stacks import Stack, preset_of
+from ..engine.memory import Chip, Room, Shape, chip_of, room, shape_of
+from ..engine.stacks import Stack, preset_of, rows_of
 from ..engine.target import Engine
 from ..host.system import run_bounded
 from ..model.folder import model_folder
@@ -248,6 +250,31 @@ def key_sentences(settings: Settings, stack: Stack) -> list[str]:
     if takes_key(stack) or not holes(stack): return []
     none = problem("no-way-for-a-key", release=stack.version("sglang"))
     return [f"{none.what} {none.fix}"]
+
+# %% ../../nbs/server/launch.ipynb #fit00002
+def served_shape(made: Launch) -> Shape:
+    "The shape of a launch's model: its folder's config.json, else a built-in one. `Problem`: none."
+    name, file, known = made.settings.model, made.folder / "config.json", rows_of("memory.toml")
+    preset = preset_of(made.settings.preset, made.engine.stack)
+    stored = sum(each.stat().st_size for each in made.folder.glob("*.safetensors"))
+    stored = stored or (preset.model_bytes if preset and preset.model == name else 0)
+    if file.is_file():
+        try: config = dict(json.loads(file.read_text(encoding="utf8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise problem("config-unreadable", file=shown(file), why=error) from None
+        if any(made.folder.glob("quant_model_description*")): config["quantize"] = True
+        return shape_of(config, name, stored)
+    if name in known["shapes"]: return shape_of(known["shapes"][name], name, stored)
+    raise problem("shape-not-built-in", model=name, known=", ".join(known["shapes"]))
+
+def room_for(made: Launch, chip: Chip | None = None, spread: bool = False) -> Room:
+    """What the model of a launch finds on a kind of device, this machine's if None.
+
+    `spread`: over as few devices as work, whatever the settings say."""
+    chip, flags = chip or chip_of(made.engine.machine, made.engine.stack), flags_of(made.line)
+    if not spread: flags["--tp-size"] = str(made.settings.tensor_parallel)
+    return room(served_shape(made), chip, made.engine.stack, flags)
+
 
 # %% ../../nbs/server/launch.ipynb #5cfa9c9e
 def beside_page(line: Sequence[str], page: Stack) -> list[tuple[str, str, str, str]]:
