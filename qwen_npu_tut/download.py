@@ -17,7 +17,7 @@ from dataclasses import replace
 from glob import escape
 from pathlib import Path
 from shutil import disk_usage
-from .base.events import Event, Listener, Problem, problem, sized, unheard
+from .base.events import Event, Listener, Problem, problem, unheard
 from .base.files import locked
 from .base.settings import shown
 from .model.folder import (
@@ -70,8 +70,7 @@ def _prepare(folder: Path, entries: list[Entry]):
             if each.is_symlink(): raise problem("link-in-the-way", file=shown(each))
     lacking = sum(max(0, entry.size - _held(folder / entry.path)) for entry in entries)
     if lacking > (free := disk_usage(folder).free):
-        sizes = {"lacking": sized(lacking), "free": sized(free)}
-        raise problem("no-room-for-model", folder=shown(folder), **sizes)
+        raise problem("no-room-for-model", folder=shown(folder), lacking=lacking, free=free)
 
 # %% ../nbs/04_download.ipynb #c4c24d1d
 def _sweep(folder: Path, entries: Iterable[Entry]):

@@ -29,10 +29,12 @@ from .server.launch import Launch, container_name, hand_over_key, key_file
 from .server.launch import key_of, remove_container, room_for, with_key
 from .server.processes import birth, end_session, free_port, spawn
 
-# %% ../nbs/05_serve.ipynb #8b634b0d
+# %% ../nbs/05_serve.ipynb #fit00041
 # SGLang's last word before it serves; a warm-up of its own comes before it, if it is not skipped
 READY = "The server is fired up and ready to roll!"
 
+
+# %% ../nbs/05_serve.ipynb #8b634b0d
 @dataclass(frozen=True)
 class Server:
     "A server that was started: enough to call it, to know it again and to stop it."

@@ -175,8 +175,8 @@ def report_on(choice: Choice, deep=False, live=True, host: Host | None = None) -
     machine = choice.machine
     if deep: machine = replace(machine, probe=_probed(choice, host or Host(), live))
     report = check(machine, choice.stack, to_come(choice).disk if live else 0)
-    more, told = [], told_room(choice)
-    if told: more.append(Finding("fit", told[0], told[1].what, told[1].fix, "memory.toml"))
+    level, told = told_room(choice) or ("", None)
+    more = [Finding("fit", level, told.what, told.fix, "memory.toml")] if told else []
     if live: more.append(_port(choice))
     if live and choice.stack.emulated:
         try: refuse(choice.engine)

@@ -20,7 +20,7 @@ from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
-from ..base.events import Problem, phrase, problem, sized, table, unheard
+from ..base.events import Problem, phrase, problem, table, unheard
 from ..base.files import disk_taken, write_new
 from ..base.settings import gathered, home, read_settings, shown
 
@@ -123,13 +123,12 @@ def _engine(screen, tell, choice, yes: bool) -> None:
 
 # %% ../../nbs/faces/cli.ipynb #2bf0f35e
 def _machine_line(machine) -> str:
-    row, memory = "machine-npus" if machine.npus else "machine", sized(machine.memory_bytes)
-    return phrase(row, machine=machine, npus=len(machine.npus), memory=memory)
+    row = "machine-npus" if machine.npus else "machine"
+    return phrase(row, machine=machine, npus=len(machine.npus))
 
 def _work_line(left: int, steps: int, needed) -> str:
     if not left and not needed.disk: return phrase("all-done", steps=steps)
-    told, fetched, disk = _seconds_line(needed), sized(needed.download), sized(needed.disk)
-    return phrase("to-do", left=left, steps=steps, fetched=fetched, disk=disk) + told
+    return phrase("to-do", left=left, steps=steps, needed=needed) + _seconds_line(needed)
 
 def _seconds_line(needed) -> str:
     return phrase("some-seconds", seconds=needed.seconds) if needed.seconds else ""
@@ -139,8 +138,7 @@ def _ask(stack, left, needed, yes: bool) -> None:
     for step in left: typer.echo(f"  {step.name:22} {step.reason}")
     known = needed.download or needed.disk
     row = "carry-out" if not known else "fetch-and-more" if needed.beside else "fetch"
-    told, fetched, disk = _seconds_line(needed), sized(needed.download), sized(needed.disk)
-    question = phrase(row, fetched=fetched, disk=disk, told=told)
+    question = phrase(row, needed=needed, told=_seconds_line(needed))
     if not yes: typer.confirm(question, abort=True)
 
 # %% ../../nbs/faces/cli.ipynb #c1a00004
@@ -237,8 +235,8 @@ def remove(stack: StackOption = None, yes: YesOption = False):
     users = [each for each in running() if Path(each.line[0]).is_relative_to(folder)]
     if users: raise problem("engine-in-use", server=users[0], folder=shown(folder))
     taken, shared = disk_taken(folder)
-    if shared: typer.echo(phrase("shared-stays", shared=sized(shared)))
-    taken, question = sized(taken), phrase("delete", folder=shown(folder), taken=sized(taken))
+    if shared: typer.echo(phrase("shared-stays", shared=shared))
+    question = phrase("delete", folder=shown(folder), taken=taken)
     if not yes: typer.confirm(question, abort=True)
     shutil.rmtree(folder)
     typer.echo(phrase("freed", taken=taken))
@@ -323,8 +321,10 @@ def status(json_: JsonOption = False):
     from qwen_npu_tut.serve import SERVERS, last_words, status as found
     facts = found(name := read_settings().server)
     rows = [f"{name:6} {value}" for name, value in list(facts.items())[:5] if value]
-    if facts["planned"] and facts["printed"]: rows.append(phrase("planned-printed", **facts))
-    if facts["state"] == "dead" and not json_: 
+    if facts["planned"] and facts["printed"]:
+        planned, printed = facts["planned"], facts["printed"]
+        rows.append(phrase("planned-printed", planned=planned, printed=printed))
+    if facts["state"] == "dead" and not json_:
         rows.append(last_words(facts["log"], SERVERS.read(name).ran))
     _show(json_, facts, "\n".join(rows), facts["state"] == "running")
 
@@ -419,21 +419,19 @@ def fit(model: str, device: DeviceOption = None, tp: DevicesOption = None,
     from qwen_npu_tut.engine.memory import chip_named
     from qwen_npu_tut.engine.stacks import fitting_stack
     from qwen_npu_tut.server.launch import room_for
-    if Path(model).name == "config.json" and Path(model).is_file(): model = str(Path(model).parent)
-    given = dict(model=model, stack=stack, tensor_parallel=tp, context_length=context)
-    choice = walk.choose(_host(machine), **given)
+    choice = walk.choose(_host(machine), model=model, stack=stack, tensor_parallel=tp,
+                         context_length=context)
     chip = chip_named(device) if device else None
     if chip and not choice.stack.on_npu and not stack:  # a stack for such a machine
-        there = replace(choice.machine, npus=(chip.series,) * chip.count)
+        there = replace(choice.machine, npus=(chip.series,) * chip.devices)
         choice = replace(choice, stack=fitting_stack(there))
     launch = walk.serving(choice, {}, refuse=False)
-    made = room_for(launch, chip, spread=tp is None)
-    level, told = made.told(model)
-    facts = {**made.asdict(), "model": model, "stack": launch.engine.stack.name}
-    gib = {f"{name}_gib": facts[f"{name}_bytes"] / 2**30 for name in ("weight", "reserved", "free")}
-    text = phrase("fit" if made.found.starts else "fit-none", ends=facts["estimates"], free_now=made.chip.free / 2**30,
-                  release=launch.engine.stack.version("sglang"), **facts, **gib)
-    _show(json_, facts, f"{text}\n{told}".rstrip(), made.fits)
+    made, ran = room_for(launch, chip, spread=tp is None), launch.engine.stack
+    row, release = "fit" if made.found.starts else "fit-none", ran.version("sglang")
+    text = phrase(row, model=model, made=made, stack=ran.name, release=release)
+    facts = {"model": model, "stack": ran.name, "sglang": release, **made.asdict()}
+    told = made.told(model)[1]
+    _show(json_, facts, f"{text}\n{told.what if made.fits else told}", made.fits)
 
 
 # %% ../../nbs/faces/cli.ipynb #f6d0d403

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['INDEX', 'RECEIPTS', 'Depth', 'model_folder', 'safe', 'absent', 'tensors', 'misfits', 'layers_short', 'Flaw', 'Proof',
-           'weight_map', 'Entry', 'Tally', 'hashes', 'differences', 'dated', 'listed', 'Receipt', 'receipt_file',
-           'begun', 'read_receipt', 'keep', 'prove', 'verify']
+           'json_file', 'weight_map', 'Entry', 'Tally', 'hashes', 'differences', 'dated', 'listed', 'Receipt',
+           'receipt_file', 'begun', 'read_receipt', 'keep', 'prove', 'verify']
 
 # %% ../../nbs/model/folder.ipynb #ae6a9aaf
 import hashlib
@@ -133,7 +133,7 @@ class Proof:
 # %% ../../nbs/model/folder.ipynb #88b1341f
 _Wrong = tuple[list[Flaw], tuple[str, ...]]  # flaws, and the names of missing files
 
-def _json(folder: Path, name: str, bad: list[Flaw]) -> dict:
+def json_file(folder: Path, name: str, bad: list[Flaw]) -> dict:
     "A JSON object, or an empty one and a flaw."
     try: found = json.loads((folder / name).read_text(encoding="utf8"))
     except FileNotFoundError: return {}
@@ -147,7 +147,7 @@ INDEX = "model.safetensors.index.json"
 def weight_map(folder: Path, bad: list[Flaw]) -> dict[str, str] | None:
     "Which file the index puts a tensor into. No index: None; a bad one: nothing, and a flaw."
     if not (folder / INDEX).exists(): return None
-    found = _json(folder, INDEX, bad).get("weight_map")
+    found = json_file(folder, INDEX, bad).get("weight_map")
     if isinstance(found, dict) and found:
         if all(isinstance(part, str) and safe(part) for part in found.values()): return found
     bad.append(Flaw(INDEX, "It does not say which file holds which tensor."))
@@ -172,10 +172,10 @@ _KNOWN = (["Qwen3ForCausalLM"], ["Qwen3MoeForCausalLM"])  # whose shapes we know
 def _layout(folder: Path, full: bool) -> _Wrong:
     "What a folder says about itself, without a receipt."
     bad: list[Flaw] = []
-    config = _json(folder, "config.json", bad)
+    config = json_file(folder, "config.json", bad)
     if config and not config.get("architectures"):
         bad.append(Flaw("config.json", "It names no architecture."))
-    for name in _READ if full else (): _json(folder, name, bad)
+    for name in _READ if full else (): json_file(folder, name, bad)
     places, known = weight_map(folder, bad), config.get("architectures") in _KNOWN
     shards = {"model.safetensors"} if places is None else set(places.values())
     missing, every = absent(lambda name: (folder / name).is_file(), shards), set()

@@ -28,7 +28,7 @@ from ..engine.memory import Chip, Room, Shape, chip_of, room, shape_of
 from ..engine.stacks import Stack, preset_of, rows_of
 from ..engine.target import Engine
 from ..host.system import run_bounded
-from ..model.folder import model_folder
+from ..model.folder import json_file, model_folder
 
 # %% ../../nbs/server/launch.ipynb #54be9135
 OWN_FLAGS = {"--api-key": "api_key (or QWEN_NPU_API_KEY)", "--host": "host", "--port": "port",
@@ -254,18 +254,14 @@ def key_sentences(settings: Settings, stack: Stack) -> list[str]:
 # %% ../../nbs/server/launch.ipynb #fit00002
 def served_shape(made: Launch) -> Shape:
     "The shape of a launch's model: its folder's config.json, else a built-in one. `Problem`: none."
-    name, file, known = made.settings.model, made.folder / "config.json", rows_of("memory.toml")
+    name, known, flaws = made.settings.model, rows_of("memory.toml")["shapes"], []
+    config = json_file(made.folder, "config.json", flaws) or known.get(name)
+    if flaws or not config: raise problem("shape-unread", model=name, known=", ".join(known))
     preset = preset_of(made.settings.preset, made.engine.stack)
     stored = sum(each.stat().st_size for each in made.folder.glob("*.safetensors"))
     stored = stored or (preset.model_bytes if preset and preset.model == name else 0)
-    if file.is_file():
-        try: config = dict(json.loads(file.read_text(encoding="utf8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise problem("config-unreadable", file=shown(file), why=error) from None
-        if any(made.folder.glob("quant_model_description*")): config["quantize"] = True
-        return shape_of(config, name, stored)
-    if name in known["shapes"]: return shape_of(known["shapes"][name], name, stored)
-    raise problem("shape-not-built-in", model=name, known=", ".join(known["shapes"]))
+    described = any(made.folder.glob("quant_model_description*"))  # by ModelSlim
+    return shape_of({**config, "quantize": described or config.get("quantize")}, name, stored)
 
 def room_for(made: Launch, chip: Chip | None = None, spread: bool = False) -> Room:
     """What the model of a launch finds on a kind of device, this machine's if None.

@@ -53,6 +53,8 @@ def test_start_and_stop(settings, engine, private_home):
         "pid": server.pid,
         "model": "model",
         "log": server.log,
+        "planned": {},
+        "printed": {},
     }
     assert oct(serve.SERVERS.file("tested").stat().st_mode & 0o777) == "0o600"
     assert os.getsid(server.pid) == server.pid != os.getsid(0)
@@ -389,6 +391,8 @@ def test_a_server_of_the_release_before_is_known_and_stopped(private_home):
             "pid": process.pid,
             "model": "Qwen3-8B",
             "log": "/dev/null",
+            "planned": {},
+            "printed": {},
         }
         assert serve.stop("tested") is True and process.wait() == -signal.SIGTERM
         assert not serve.SERVERS.file("tested").exists()
