@@ -17,6 +17,7 @@ from qwen_npu_tut.engine.stacks import stacks
 from qwen_npu_tut.engine.target import Engine
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.host.system import Host
+from qwen_npu_tut.serve import status
 
 ROOT = Path(__file__).resolve().parents[2]
 START_ON_ARM = ROOT / "tests/support/start_on_arm.py"
@@ -166,3 +167,9 @@ def test_it_starts_where_the_processor_is_an_arm():
     assert done.returncode == 0 and done.stdout.splitlines()[-1:] == ["started"], done.stderr[
         -2000:
     ]
+
+
+def test_what_was_planned_is_what_it_printed(live_server):
+    found = status(live_server.name)
+    assert found["planned"]["max_running"] == found["printed"]["max_running"] == 32
+    assert found["planned"]["max_total_tokens"] == found["printed"]["max_total_tokens"]
