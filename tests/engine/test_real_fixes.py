@@ -47,7 +47,13 @@ OTHERS = {
     "vllm": "docs.vllm.ai, engine arguments: --gpu-memory-utilization --tensor-parallel-size "
     "--max-model-len --enforce-eager --enable-sleep-mode --data-parallel-size "
     "--data-parallel-size-local --data-parallel-start-rank --dtype --max-num-seqs --quantization "
-    "--compilation-config --trust-remote-code --block-size --max-num-batched-tokens",
+    "--compilation-config --trust-remote-code --block-size --max-num-batched-tokens "
+    "--enable-auto-tool-choice --tool-call-parser --chat-template --limit-mm-per-prompt "
+    "--max-lora-rank --hf-overrides --kv-transfer-config --enable-chunked-prefill "
+    "--no-enable-chunked-prefill --no-enable-prefix-caching --data-parallel-address "
+    "--data-parallel-rpc-port --omni",
+    "mooncake": "its master's: --default_kv_lease_ttl",
+    "gpustack": "its options for MindIE: --npu-memory-fraction",
     "git": "git-clone(1), git-submodule(1): --depth --init --recursive --tags",
     "docker": "docker's: --memory --privileged --shm-size --runtime --device --user --env",
 }
