@@ -51,7 +51,7 @@ OTHERS = {
     "--enable-auto-tool-choice --tool-call-parser --chat-template --limit-mm-per-prompt "
     "--max-lora-rank --hf-overrides --kv-transfer-config --enable-chunked-prefill "
     "--no-enable-chunked-prefill --no-enable-prefix-caching --data-parallel-address "
-    "--data-parallel-rpc-port --omni",
+    "--data-parallel-rpc-port --omni --speculative-config --additional-config",
     "mooncake": "its master's: --default_kv_lease_ttl",
     "gpustack": "its options for MindIE: --npu-memory-fraction",
     "git": "git-clone(1), git-submodule(1): --depth --init --recursive --tags",
