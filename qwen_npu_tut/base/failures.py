@@ -115,7 +115,8 @@ def told(row: Row, names: Mapping[str, str], ran: Ran = UNKNOWN) -> tuple[str, s
               "version": ran.versions.get(owner.package, "VERSION")}
     values["owner"] = owner.name.format(**values)
     fix = getattr(owner, row.about) or row.fix
-    try: return row.cause.format(**values), _typed(fix, values), values["owner"]
+    hole = r" \([, ]*\)|（[，、 ]*）| (?= )"  # where a name is empty
+    try: return re.sub(hole, "", row.cause.format(**values)), _typed(fix, values), values["owner"]
     except KeyError: return None
 
 # %% ../../nbs/base/failures.ipynb #fa000020
