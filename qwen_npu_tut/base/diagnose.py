@@ -31,7 +31,7 @@ _COMMON = " eto0123456789a.-:/nirsldcmuphg,fbvyk[]()\"'=#_wT"  # by frequency; o
 
 def _anchor(text: str) -> tuple[int, bytes]:
     "Where a sentence's rarest letter stands, and at most twelve letters from there on."
-    start = max(range(max(1, len(text) - 5)), key=lambda place: _COMMON.find(text[place]) % 99)
+    start = max(range(max(1, len(text) - 3)), key=lambda place: _COMMON.find(text[place]) % 99)
     return len(text[:start].encode()), text[start:start + 12].encode()
 
 def _tree(words: Iterable[bytes]) -> bytes:
@@ -92,7 +92,7 @@ def engines_named(block: bytes) -> set[str]:
     starts = islice(re.finditer(started, block), 1000)  # a line of a million would hold us up
     lines = (_LINE.match(block, each.end())[0] for each in starts)
     named = {kinds[found[1]] for line in lines if (found := re.search(device, line))}
-    if not named and re.search(known().patterns["npu"].encode(), block): named.add(kinds[b"npu"])
+    if not named and any(word in block for word in known().cards): named.add(kinds[b"npu"])
     return named
 
 # %% ../../nbs/base/diagnose.ipynb #7767f648

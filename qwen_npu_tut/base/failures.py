@@ -84,7 +84,8 @@ def known() -> SimpleNamespace:
     return SimpleNamespace(
         rows=(*rows, *forms), turns=turns, owners=[made(Owner, row) for row in data["owner"]],
         code=made(Row, data["code"]), codes=data["codes"], patterns=data["patterns"],
-        quotes=data["quotes"], says=data["says"])
+        quotes=data["quotes"], says=data["says"],
+        cards=[each.encode() for each in data["cards"]])
 
 # %% ../../nbs/base/failures.ipynb #fa000014
 def owner_of(names: Mapping[str, str], surest: Iterable[str],
@@ -115,7 +116,8 @@ def told(row: Row, names: Mapping[str, str], ran: Ran = UNKNOWN) -> tuple[str, s
               "version": ran.versions.get(owner.package, "VERSION")}
     values["owner"] = owner.name.format(**values)
     fix = getattr(owner, row.about) or row.fix
-    try: return row.cause.format(**values), _typed(fix, values), values["owner"]
+    hole = r" \([, ]*\)|（[，、 ]*）| (?= )"  # where a name is empty
+    try: return re.sub(hole, "", row.cause.format(**values)), _typed(fix, values), values["owner"]
     except KeyError: return None
 
 # %% ../../nbs/base/failures.ipynb #fa000020

@@ -47,7 +47,18 @@ OTHERS = {
     "vllm": "docs.vllm.ai, engine arguments: --gpu-memory-utilization --tensor-parallel-size "
     "--max-model-len --enforce-eager --enable-sleep-mode --data-parallel-size "
     "--data-parallel-size-local --data-parallel-start-rank --dtype --max-num-seqs --quantization "
-    "--compilation-config --trust-remote-code --block-size --max-num-batched-tokens",
+    "--compilation-config --trust-remote-code --block-size --max-num-batched-tokens "
+    "--enable-auto-tool-choice --tool-call-parser --chat-template --limit-mm-per-prompt "
+    "--max-lora-rank --hf-overrides --kv-transfer-config --enable-chunked-prefill "
+    "--no-enable-chunked-prefill --no-enable-prefix-caching --data-parallel-address "
+    "--data-parallel-rpc-port --omni --speculative-config --additional-config "
+    "--enable-expert-parallel --runner --task --allowed-local-media-path",
+    "mooncake": "its master's: --default_kv_lease_ttl --enable_http_metadata_server",
+    "ms-swift": "its arguments for vLLM: --vllm_max_lora_rank",
+    "router": "sglang-router's: --pd-disaggregation --cb-failure-threshold "
+    "--disable-circuit-breaker",
+    "dpkg": "dpkg(1): --configure",
+    "gpustack": "its options for MindIE: --npu-memory-fraction",
     "git": "git-clone(1), git-submodule(1): --depth --init --recursive --tags",
     "docker": "docker's: --memory --privileged --shm-size --runtime --device --user --env",
 }
