@@ -142,8 +142,7 @@ def npu_steps(engine: Engine, supply: Supply, deepep: bool = False) -> list[Step
     Stated by sources; not run on an NPU by us. `Problem` where there is no DeepEP for the chip."""
     stack, parts = engine.stack, list(PARTS) if deepep else ["kernels"]
     if deepep and not stack.kernel_archive and engine.machine.series not in stack.deepep_target:
-        series = " and ".join(stack.deepep_target)
-        raise problem("no-deepep-for-the-series", stack=stack.name, series=series)
+        raise problem("no-deepep-for-the-series", stack=stack, series=[*stack.deepep_target])
     if supply.kernels: kernels = wheel_steps(engine, supply, supply.wheels, parts)
     else: kernels = (archive_steps if stack.kernel_archive else build_steps)(engine, supply, parts)
     return [*kernels, *sglang_steps(engine, supply), triton_step(engine, supply)]

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from packaging.version import InvalidVersion, Version
+from ..base.events import phrase
 from .stacks import Stack, rows_of, stacks
 
 # %% ../../nbs/engine/advisories.ipynb #1ba480e6
@@ -90,11 +91,10 @@ def also_known(
     told: Sequence[Advisory],  # what has been said already
 ) -> str:
     "A sentence with the other security advisories, but for those that only a flag opens; or \"\"."
-    rest = [each for each in advisories(stack, "security") if each not in told and not each.needs]
-    if not rest: return ""
-    names = ", ".join(each.id for each in rest)
-    return (f"Lesser holes known against SGLang {stack.version('sglang')}: {names}. "
-            f"What each is and what helps: qwen-npu stack show {stack.name}.")
+    names = [each.id for each in advisories(stack, "security")
+             if each not in told and not each.needs]
+    release = stack.version("sglang")
+    return phrase("also-known", names=names, stack=stack, release=release) if names else ""
 
 # %% ../../nbs/engine/advisories.ipynb #8464243c
 def flag_pairs(line: Sequence[str]) -> list[tuple[str, str]]:

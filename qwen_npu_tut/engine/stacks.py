@@ -162,8 +162,7 @@ def preset_of(name: str | None, stack: Stack) -> Preset | None:
     found = presets().get(name)
     if found is None: raise problem("no-such-preset", preset=name, known=", ".join(presets()))
     if stack.name in found.stacks: return found
-    raise problem("preset-not-for-the-stack", preset=name, stack=stack.name,
-                  stacks=" and ".join(found.stacks), first=found.stacks[0])
+    raise problem("preset-not-for-the-stack", preset=found, stack=stack.name)
 
 # %% ../../nbs/engine/stacks.ipynb #40fe6323
 SUPPORTED = ("A2", "A3")  # sgl-project/sglang, Ascend NPU documentation

@@ -146,11 +146,11 @@ HELLO = [{"role": "user", "content": "你好！"}]
 
 @app.command()
 def up(stack: StackOption = None, model: ModelOption = None, port: PortOption = None,
-       machine: RecordOption = None, yes: YesOption = False):
+       tp: DevicesOption = None, machine: RecordOption = None, yes: YesOption = False):
     """check, plan, install, download, serve, and one reply. Safe to repeat; an interrupted one
     goes on."""
     from qwen_npu_tut import call, serve, walk
-    given = dict(stack=stack, model=model, port=port)
+    given = dict(stack=stack, model=model, port=port, tensor_parallel=tp)
     (screen, tell), choice = _screen(), walk.choose(_host(machine), **given)
     screen.say(phrase("up", choice=choice, home=shown(home())))
     _engine(screen, tell, choice, yes)
