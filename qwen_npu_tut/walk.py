@@ -176,7 +176,8 @@ def report_on(choice: Choice, deep=False, live=True, host: Host | None = None) -
     if deep: machine = replace(machine, probe=_probed(choice, host or Host(), live))
     report = check(machine, choice.stack, to_come(choice).disk if live else 0)
     level, told = told_room(choice) or ("", None)
-    more = [Finding("fit", level, told.what, told.fix, "memory.toml")] if told else []
+    fix = told.fix if told and level != "ok" else ""
+    more = [Finding("fit", level, told.what, fix, "memory.toml")] if told else []
     if live: more.append(_port(choice))
     if live and choice.stack.emulated:
         try: refuse(choice.engine)

@@ -92,7 +92,7 @@ def engines_named(block: bytes) -> set[str]:
     starts = islice(re.finditer(started, block), 1000)  # a line of a million would hold us up
     lines = (_LINE.match(block, each.end())[0] for each in starts)
     named = {kinds[found[1]] for line in lines if (found := re.search(device, line))}
-    if not named and any(word in block for word in known().cards): named.add(kinds[b"npu"])
+    if not named and any(each.encode() in block for each in known().cards): named = {kinds[b"npu"]}
     return named
 
 # %% ../../nbs/base/diagnose.ipynb #7767f648

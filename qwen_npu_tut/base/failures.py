@@ -84,8 +84,7 @@ def known() -> SimpleNamespace:
     return SimpleNamespace(
         rows=(*rows, *forms), turns=turns, owners=[made(Owner, row) for row in data["owner"]],
         code=made(Row, data["code"]), codes=data["codes"], patterns=data["patterns"],
-        quotes=data["quotes"], says=data["says"],
-        cards=[each.encode() for each in data["cards"]])
+        quotes=data["quotes"], says=data["says"], cards=data["cards"])
 
 # %% ../../nbs/base/failures.ipynb #fa000014
 def owner_of(names: Mapping[str, str], surest: Iterable[str],
