@@ -105,9 +105,10 @@ def serving(choice: Choice, base: Mapping[str, str] | None = None, refuse=True) 
 # %% ../nbs/walk.ipynb #fit00012
 def told_room(choice: Choice) -> tuple[str, Problem] | None:
     "Whether the model will fit: ok, warn or block, and the sentence. None: it runs, or who knows."
-    if find(choice.settings.server): return None
-    try: return room_for(serving(choice, {}, refuse=False)).told(choice.settings.model)
-    except Problem: return None
+    launched = serving(choice, {}, refuse=False)
+    if (there := find(choice.settings.server)) and there.model == str(launched.folder): return None
+    try: return room_for(launched).told(choice.settings.model)
+    except Problem as no: return ("block", no) if no.code == 2 else None  # 2: SGLang refuses it
 
 
 # %% ../nbs/walk.ipynb #b1a00015

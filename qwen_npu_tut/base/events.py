@@ -74,12 +74,8 @@ def sentences() -> dict[str, dict]:
     "Rows by name: `what` and `fix`, each in `en` and `zh`; `code` where it is not 1."
     return table("findings.toml")
 
-def problem(
-    name: str,  # a row of findings.toml
-    /,          # so that a sentence may have a {name} of its own
-    **values,   # what stands in braces there
-) -> Problem:
-    "The problem of that name, to be raised. KeyError where there is none, or a value is missing."
+def problem(name: str, /, **values) -> Problem:  # so that a sentence may have a {name} of its own
+    "A row of findings.toml with its values, to be raised. KeyError: no such row, or a value lacks."
     row = sentences()[name]
     what, fix = (Words().vformat(row[part]["en"], (), values) for part in ("what", "fix"))
     return Problem(what, fix, row.get("code", 1))

@@ -19,12 +19,10 @@ from .events import problem
 from .settings import home, shown
 
 # %% ../../nbs/base/files.ipynb #46fe74c8
-def write_atomic(
-    path: Path,        # its folder is made
-    text: str,
-    mode: int = 0o600,  # access rights: ours alone
-) -> None:
-    "Write a file so that a reader sees the old content or the new one, never a part (rename(2))."
+def write_atomic(path: Path, text: str, mode: int = 0o600) -> None:
+    """Write a file so that a reader sees the old content or the new one, never a part (rename(2)).
+
+    Its folder is made; `mode` is its access rights, ours alone if not given."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)

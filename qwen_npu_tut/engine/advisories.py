@@ -64,10 +64,7 @@ def every_advisory() -> tuple[Advisory, ...]:
     rows = rows_of("stacks.toml")["advisory"]
     return tuple(Advisory(**row | {"date": str(row["date"])}) for row in rows)
 
-def advisories(
-    stack: Stack,
-    kind: str = "",  # all kinds if empty
-) -> list[Advisory]:
+def advisories(stack: Stack, kind: str = "") -> list[Advisory]:  # all kinds if empty
     "What is known against a stack's own versions; an image is judged by the stack behind it."
     pins = stacks()[stack.name.removesuffix("-image")].pins
     return [each for each in every_advisory()
@@ -76,21 +73,15 @@ def advisories(
             and kind in ("", each.kind)]
 
 # %% ../../nbs/engine/advisories.ipynb #bd7a5f87
-def holes(
-    stack: Stack,
-    flags: Sequence[str] = (),  # more flags of its line
-) -> list[Advisory]:
+def holes(stack: Stack, flags: Sequence[str] = ()) -> list[Advisory]:
     "What lets whoever reaches the port run programs there: by itself, or with one of these flags."
     given = [flag.partition("=")[0] for flag in flags]
     def open_to(known: Advisory) -> bool:
         return not known.needs or any(means(flag, name) for flag in given for name in known.needs)
     return [each for each in advisories(stack, "security") if each.runs_code and open_to(each)]
 
-def also_known(
-    stack: Stack,
-    told: Sequence[Advisory],  # what has been said already
-) -> str:
-    "A sentence with the other security advisories, but for those that only a flag opens; or \"\"."
+def also_known(stack: Stack, told: Sequence[Advisory]) -> str:
+    "What was not told yet of a stack's security, but for what only a flag opens; or nothing."
     names = [each.id for each in advisories(stack, "security")
              if each not in told and not each.needs]
     release = stack.version("sglang")

@@ -85,8 +85,12 @@ class Chip:
     devices: int = 1        # in a machine
     series: str = ""        # empty: no NPU
     source: str = ""
-    taken_gib: float = 0.0  # by others, now
-    now_gib = property(lambda self: self.free_gib - self.taken_gib)
+    taken_gib: tuple[float, ...] = ()  # of each device, by others, now; the least first
+
+    def now_gib(self, ranks: int = 1) -> float:
+        "Free on each of so many devices; of main memory a share for each rank."
+        if not self.series: return self.free_gib / ranks
+        return self.free_gib - max([0.0, *self.taken_gib[:ranks]])
 
 def chip_named(name: str) -> Chip:
     "A row of devices.toml, without regard to letters; `Problem` with the names that there are."
@@ -100,18 +104,19 @@ def chip_of(machine: Machine, stack: Stack) -> Chip:
     "The freest device of a machine; main memory for a stack without NPU. `Problem` where none is."
     if not stack.on_npu:
         free = machine.memory_bytes / GIB - rows_of("memory.toml")["processes_gib"]
-        return Chip("main memory", machine.memory_bytes / MIB, free, source="/proc/meminfo")
+        total = (machine.memory_total or machine.memory_bytes) / MIB
+        return Chip("main memory", total, free, source="/proc/meminfo")
     if stack.emulated: return chip_named(stack.environment.get("NPU_EMULATED_CHIP", "A2"))
-    seen = [each for each in machine.smi.devices if each.hbm_total_mb]
-    largest = max((each.hbm_total_mb for each in seen), default=1 << 30)
-    rows = rows_of("devices.toml")["chips"].items()  # the larger first
-    names = [name for name, row in rows
-             if row["series"] == machine.series and row["total_mib"] < largest]
+    seen, rows = machine.smi.devices, rows_of("devices.toml")["chips"]
+    largest = max((each.hbm_total_mb or 0 for each in seen), default=0)
+    names = [each.name for each in seen if each.name in rows]
+    names += [name for name, row in rows.items()  # the larger first
+              if row["series"] == machine.series and row["total_mib"] < largest]
     if not names: raise problem("no-device-to-plan")
-    free = max((each.hbm_total_mb - (each.hbm_used_mb or 0) for each in seen), default=largest)
     chip = chip_named(names[0])
-    return replace(chip, devices=len(seen) or len(machine.npus) or 1,
-                   taken_gib=max(0.0, chip.free_gib - free / 1024))
+    free = [each.hbm_total_mb - (each.hbm_used_mb or 0) for each in seen if each.hbm_total_mb]
+    taken = sorted(max(0.0, chip.free_gib - each / 1024) for each in free)
+    return replace(chip, devices=len(seen), taken_gib=tuple(taken))
 
 # %% ../../nbs/engine/memory.ipynb #me000017
 @dataclass(frozen=True)
@@ -148,15 +153,17 @@ def _flag(flags: Mapping[str, str], name: str, usual):
 def kept_share(chip: Chip, stack: Stack, flags: Mapping[str, str] = {}, ranks: int = 1) -> float:
     "The share of a device that SGLang keeps free of weights and cache; memory.toml has its lines."
     rule = _rule(stack)
-    size = next((each for each in rule["sizes"] if chip.total_mib < each["below_mib"]), None)
-    if not size: raise problem("device-too-large", total=chip.total_mib / 1024)
-    chunk = max(_flag(flags, "--chunked-prefill-size", size["chunk"]), 2048)
+    size = next(each for each in rule["sizes"] if chip.total_mib < each["below_mib"])
+    chunk = _flag(flags, "--chunked-prefill-size", size["chunk"])
+    chunk = max(chunk, 2048) if chunk > 0 else 16384  # -1: prompts are not cut
     graph = _flag(flags, "--cuda-graph-max-bs", size["graph"][ranks >= 4])
     if "--disable-cuda-graph" in flags and not rule["graphs_always"]: graph = 0
     asked = rule["chunk_share"] * chunk + rule["graph_mib"] * graph
     reserved = max(size["fixed"] + ranks * size["rank"] + asked, size["floor"])
     usual = round((chip.total_mib - reserved) / chip.total_mib, 3)
-    return 1 - _flag(flags, "--mem-fraction-static", usual)
+    given = _flag(flags, "--mem-fraction-static", usual)
+    if not given < 1: raise problem("share-not-below-1", given=given)
+    return 1 - given
 
 # %% ../../nbs/engine/memory.ipynb #me000020
 def fit(shape: Shape, chip: Chip, stack: Stack, flags: Mapping[str, str] = {},
@@ -166,10 +173,11 @@ def fit(shape: Shape, chip: Chip, stack: Stack, flags: Mapping[str, str] = {},
     `beside_gib` is what the load takes beside the weights. `Problem` for what SGLang refuses."""
     ranks, longest = _flag(flags, "--tp-size", 1), shape.max_position_embeddings
     context = _flag(flags, "--context-length", longest)
-    if "--speculative-algorithm" in flags: raise problem("speculative-not-known")
+    beyond = [each for each in rows_of("memory.toml")["beyond"] if each in flags]
+    if beyond: raise problem("flag-not-planned", flags=beyond)
     if not divides(shape, ranks): raise problem("not-divided", ranks=ranks, shape=shape)
     if not 0 < context <= longest: raise problem("context-too-long", context=context, most=longest)
-    rule, free = _rule(stack), chip.now_gib * GIB
+    rule, free = _rule(stack), chip.now_gib(ranks) * GIB
     kept = free * kept_share(chip, stack, flags, ranks)
     cell = kv_bytes(shape, ranks) // (2 if "8" in flags.get("--kv-cache-dtype", "") else 1)
     places = longest + rule["places_more"]  # with a cosine and a sine for each half of a head
@@ -179,12 +187,12 @@ def fit(shape: Shape, chip: Chip, stack: Stack, flags: Mapping[str, str] = {},
     tokens = min(room // page * page, limit)
     counted = room if rule["counts_first"] else tokens
     most = min(max(int(counted / context * 512), 2048), 4096)
-    most = _flag(flags, "--max-running-requests", most)
+    most = max(1, _flag(flags, "--max-running-requests", most))
     requests = min(most, tokens // 2)
     rows = most if rule["counts_first"] else requests + 1
     left = after - (tokens // page + 1) * page * cell - rows * (context + 4) * 4
     return Fit(ranks, weight_bytes(shape, ranks), cell, int(kept), int(left), tokens, context,
-               round(tokens / context, 2), requests, min(context, limit))
+               round(tokens / max(1, min(context, limit)), 2), requests, min(context, limit))
 
 # %% ../../nbs/engine/memory.ipynb #me000025
 @dataclass(frozen=True)
@@ -203,7 +211,8 @@ class Room:
         level, row = "warn", "fits-short" if self.found.starts else "fits-none-now"
         if self.fits: level, row = "ok", "fits"
         elif not self.bare: level, row = "block", "fits-none" if self.flags else "fits-nowhere"
-        return level, problem(row, model=model, chip=self.chip, found=self.found,
+        free = self.chip.now_gib(self.found.tensor_parallel)
+        return level, problem(row, model=model, chip=self.chip, found=self.found, free=free,
                               flags=" ".join(self.flags))
 
     def asdict(self) -> dict:
@@ -224,7 +233,7 @@ def room(shape: Shape, chip: Chip, stack: Stack, flags: Mapping[str, str] = {}) 
     ranks = int(flags.get("--tp-size") or smallest or tries[-1])
     if chip.series and ranks > chip.devices: raise problem("few-devices", ranks=ranks, chip=chip)
     found, least = over(ranks, 0.0), over(ranks)
-    bare = over(ranks, 0.0, replace(chip, taken_gib=0.0)).starts
+    bare = over(ranks, 0.0, replace(chip, taken_gib=())).starts
     longest = least.max_total_tokens // 128 * 128 if least.starts else 0
     words = ("--tp", f"{smallest}") if smallest else ("--context", f"{longest}") if longest else ()
     return Room(chip, found, least, bare, smallest, () if least.fits else words)

@@ -46,11 +46,8 @@ def find_job(name: str) -> Job | None:
     "The last job of a name, perhaps ended. None where there was none, or its document is damaged."
     return JOBS.read(name)
 
-def begin_job(
-    name: str,
-    *words: str,  # what stands behind `qwen-npu`
-) -> Job:
-    "Start a command apart from us. `Problem` where one of that name still works."
+def begin_job(name: str, *words: str) -> Job:
+    "Start `qwen-npu` with these words apart from us. `Problem`: one of that name still works."
     before = find_job(name)
     if before and before.running: raise problem("job-at-work", job=name, pid=before.pid)
     _code(name).unlink(missing_ok=True)

@@ -100,12 +100,13 @@ class Machine:
     smi: Smi = field(default_factory=Smi)
     probe: str = ""                   # what torch_npu said; empty: not asked
     named: bool = True                # whether this user's number has a name (getpwuid)
+    memory_total: int = 0             # 0 where unknown
     driver = property(lambda self: getattr(self.software.driver, "version", self.smi.driver) or "")
     firmware = property(lambda self: self.software.firmware.version if self.software.firmware else (
         next((each.firmware_version for each in self.smi.boards), "") or ""))
     cann = property(lambda self: self.software.canns[0].version if self.software.canns else "")
     soc = property(lambda self: self.smi.chip and self.smi.chip.soc_name or "")
-    series = property(lambda self: _series(self))
+
 
 # %% ../../nbs/host/machine.ipynb #52a7f111
 def _series(machine: Machine) -> str:
@@ -114,6 +115,9 @@ def _series(machine: Machine) -> str:
     if told := series_of(machine.soc) or first: return told
     devices = machine.smi.devices
     return next((series_of(each.name) or "A3" * (each.phy_id is not None) for each in devices), "")
+
+Machine.series = property(_series)
+
 
 # %% ../../nbs/host/machine.ipynb #fe88623b
 NODES = ("/dev/davinci[0-9]*", "/dev/davinci_manager", "/dev/devmm_svm", "/dev/hisi_hdc")
@@ -146,6 +150,7 @@ def read_machine(host: Host, probe: Sequence[str] = ()) -> Machine:
     glibc = first_match(r"glibc (\d[\d.]*)", said("getconf", "GNU_LIBC_VERSION"))
     processors = first_match(r"^(\d{1,6})$", said("nproc"))
     available = first_match(r"^MemAvailable:\s+(\d{1,15}) kB", host.text("/proc/meminfo"))
+    total = first_match(r"^MemTotal:\s+(\d{1,15}) kB", host.text("/proc/meminfo"))
     npus, software = tuple(pci_npus(host)), read_software(host)
     nodes = tuple(path for pattern in NODES for path in host.paths(pattern))
     near, variables = npus or nodes or software.driver, host.environment().items()
@@ -158,4 +163,5 @@ def read_machine(host: Host, probe: Sequence[str] = ()) -> Machine:
         {name: path for name in MAKERS if (path := host.find(name))},
         {name: value for name, value in variables if re.fullmatch(WANTED, name)}, software,
         read_smi(host) if near else Smi("command_not_found", NOT_FOUND),
-        host.run(probe, 120, "torch_npu").out if probe else "", host.named)
+        host.run(probe, 120, "torch_npu").out if probe else "", host.named,
+        int(total or 0) * 1024)

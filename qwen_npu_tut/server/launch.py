@@ -258,7 +258,8 @@ def served_shape(made: Launch) -> Shape:
     config = json_file(made.folder, "config.json", flaws) or known.get(name)
     if flaws or not config: raise problem("shape-unread", model=name, known=", ".join(known))
     preset = preset_of(made.settings.preset, made.engine.stack)
-    stored = sum(each.stat().st_size for each in made.folder.glob("*.safetensors"))
+    weights = filter(Path.is_file, made.folder.glob("*.safetensors"))  # not a link to nothing
+    stored = sum(each.stat().st_size for each in weights)
     stored = stored or (preset.model_bytes if preset and preset.model == name else 0)
     described = any(made.folder.glob("quant_model_description*"))  # by ModelSlim
     return shape_of({**config, "quantize": described or config.get("quantize")}, name, stored)
@@ -267,8 +268,9 @@ def room_for(made: Launch, chip: Chip | None = None, spread: bool = False) -> Ro
     """What the model of a launch finds on a kind of device, this machine's if None.
 
     `spread`: over as few devices as work, whatever the settings say."""
-    chip, flags = chip or chip_of(made.engine.machine, made.engine.stack), flags_of(made.line)
-    if not spread: flags["--tp-size"] = str(made.settings.tensor_parallel)
+    chip, other = chip or chip_of(made.engine.machine, made.engine.stack), rows_of("memory.toml")
+    flags = {other["aliases"].get(name, name): words for name, words in flags_of(made.line).items()}
+    if not spread: flags.setdefault("--tp-size", str(made.settings.tensor_parallel))
     return room(served_shape(made), chip, made.engine.stack, flags)
 
 
