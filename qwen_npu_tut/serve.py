@@ -14,7 +14,7 @@ import shlex
 import sys
 import time
 import urllib.request
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 from .base.diagnose import likely_cause
@@ -49,7 +49,7 @@ class Server:
     started: float         # seconds since 1970
     container: str = ""    # its name, where the engine is an image
     stack: str = ""        # the version set of its engine
-    planned: dict[str, int] = field(default_factory=dict)  # tokens and requests, computed before
+    planned: dict[str, float] = field(default_factory=dict)  # of its memory: see `Fit`
 
     ran = property(lambda self: stacks()[self.stack].ran if self.stack in stacks() else UNKNOWN)
     alive = property(lambda self: bool(self.born) and birth(self.pid) == self.born,
@@ -214,11 +214,10 @@ def _placed(launch: Launch) -> Launch:
     return launch.changed(port=free_port(launch.settings.host, port))
 
 # %% ../nbs/05_serve.ipynb #d858c34f
-def _planned(launch: Launch) -> dict[str, int]:
+def _planned(launch: Launch) -> dict[str, float]:
     "What SGLang should print of its memory; empty where nobody can say."
-    try: found = room_for(launch).found
+    try: return asdict(room_for(launch).found)
     except Problem: return {}
-    return {"max_total_tokens": found.max_total_tokens, "max_running": found.max_running}
 
 def _begin(launch: Launch) -> Server:
     "Start the process apart from this one, and write down what was started."
