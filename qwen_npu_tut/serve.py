@@ -85,11 +85,12 @@ def running() -> list[Server]:
     "All servers that live, ready or not."
     return [server for name in SERVERS.names() if (server := find(name))]
 
-def printed(log: Path | str) -> dict[str, int]:
+def printed(server: Server) -> dict[str, int]:
     "The tokens and requests for which SGLang found room, as its log says; empty before that."
-    try: text = Path(log).read_bytes()[:8_000_000].decode(errors="replace")
-    except OSError: return {}
-    found = re.search(r"max_total_num_tokens=(\d+).*?max_running_requests=(\d+)", text)
+    try: text = Path(server.log).read_bytes()[:8_000_000].decode(errors="replace")
+    except (OSError, TypeError, ValueError): return {}
+    line = r"max_total_num_tokens=(\d{1,12}),.{0,300}?max_running_requests=(\d{1,9}),"
+    found = re.search(line, text)
     return dict(zip(("max_total_tokens", "max_running"), map(int, found.groups()))) if found else {}
 
 def status(name: str = "default") -> dict:
@@ -100,7 +101,7 @@ def status(name: str = "default") -> dict:
                 "log": str(log) if log.is_file() else None, "planned": {}, "printed": {}}
     state = "dead" if not server.alive else "running" if server.ready else "starting"
     return {"state": state, "url": server.url, "pid": server.pid, "model": server.model_name,
-            "log": server.log, "planned": server.planned, "printed": printed(server.log)}
+            "log": server.log, "planned": server.planned, "printed": printed(server)}
 
 def _log(name: str) -> Path: return home() / "logs" / f"server-{name}.log"
 

@@ -7,6 +7,7 @@ __all__ = ['GIB', 'MIB', 'Shape', 'parameters', 'weight_bytes', 'kv_bytes', 'sha
            'chip_of', 'Fit', 'kept_share', 'fit', 'Room', 'room']
 
 # %% ../../nbs/engine/memory.ipynb #me000004
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from packaging.version import InvalidVersion, Version
@@ -60,12 +61,14 @@ def shape_of(config: Mapping, name: str, stored_bytes: int = 0) -> Shape:
         raise problem("shape-not-known", model=name, kind=kind)
     needed = [each.name for each in fields(Shape)[:8 if kind == "qwen3" else 10]]
     given = {"head_dim": 128} | {each: config[each] for each in needed if each in config}
-    wrong = [each for each in needed if type(given.get(each)) is not int or given[each] < 1]
+    wrong = [each for each in needed
+             if type(given.get(each)) is not int or given[each] not in range(1, 10**8)]
     if wrong: raise problem("config-lacks", model=name, names=", ".join(wrong))
     quantised = config.get("quantization_config") or config.get("quantize")
-    if quantised and not stored_bytes: raise problem("quantised-not-known", model=name)
-    return Shape(**given, tie_word_embeddings=bool(config.get("tie_word_embeddings")),
-                 stored_bytes=stored_bytes if quantised else 0)
+    made = Shape(**given, tie_word_embeddings=config.get("tie_word_embeddings") is True)
+    if not quantised: return made
+    if stored_bytes * 3 > parameters(made): return replace(made, stored_bytes=stored_bytes)
+    raise problem("quantised-not-known", model=name)  # not there, or a part: 4 bits are the least
 
 def divides(shape: Shape, ranks: int) -> bool:
     "Whether SGLang can spread it over so many devices."
@@ -85,7 +88,7 @@ class Chip:
     devices: int = 1        # in a machine
     series: str = ""        # empty: no NPU
     source: str = ""
-    taken_gib: tuple[float, ...] = ()  # of each device, by others, now; the least first
+    taken_gib: tuple[float, ...] = ()  # of each visible device in order, by others, now
 
     def now_gib(self, ranks: int = 1) -> float:
         "Free on each of so many devices; of main memory a share for each rank."
@@ -101,22 +104,23 @@ def chip_named(name: str) -> Chip:
 
 # %% ../../nbs/engine/memory.ipynb #me000034
 def chip_of(machine: Machine, stack: Stack) -> Chip:
-    "The freest device of a machine; main memory for a stack without NPU. `Problem` where none is."
+    "The devices that a server would see; main memory without NPU. `Problem`: of unknown size."
     if not stack.on_npu:
         free = machine.memory_bytes / GIB - rows_of("memory.toml")["processes_gib"]
         total = (machine.memory_total or machine.memory_bytes) / MIB
         return Chip("main memory", total, free, source="/proc/meminfo")
     if stack.emulated: return chip_named(stack.environment.get("NPU_EMULATED_CHIP", "A2"))
     seen, rows = machine.smi.devices, rows_of("devices.toml")["chips"]
-    largest = max((each.hbm_total_mb or 0 for each in seen), default=0)
+    size = max((each.hbm_total_mb or 0 for each in seen), default=0)
     names = [each.name for each in seen if each.name in rows]
-    names += [name for name, row in rows.items()  # the larger first
-              if row["series"] == machine.series and row["total_mib"] < largest]
+    names += [name for name, row in rows.items() if row["series"] == machine.series
+              and 0 < size - row["total_mib"] < 4096]  # what the driver keeps
     if not names: raise problem("no-device-to-plan")
-    chip = chip_named(names[0])
-    free = [each.hbm_total_mb - (each.hbm_used_mb or 0) for each in seen if each.hbm_total_mb]
-    taken = sorted(max(0.0, chip.free_gib - each / 1024) for each in free)
-    return replace(chip, devices=len(seen), taken_gib=tuple(taken))
+    chip, chosen = chip_named(names[0]), machine.environment.get("ASCEND_RT_VISIBLE_DEVICES", "")
+    order = [int(each) for each in re.findall(r"\d{1,3}", chosen)] or range(len(seen))
+    used = [max(0, (each.hbm_used_mb or 0) - size + chip.free_gib * 1024) / 1024 for each in seen]
+    taken = tuple(used[each] for each in order if each < len(used))
+    return replace(chip, devices=len(taken), taken_gib=taken)
 
 # %% ../../nbs/engine/memory.ipynb #me000017
 @dataclass(frozen=True)

@@ -321,9 +321,8 @@ def status(json_: JsonOption = False):
     from qwen_npu_tut.serve import SERVERS, last_words, status as found
     facts = found(name := read_settings().server)
     rows = [f"{name:6} {value}" for name, value in list(facts.items())[:5] if value]
-    if facts["planned"] and facts["printed"]:
-        planned, printed = facts["planned"], facts["printed"]
-        rows.append(phrase("planned-printed", planned=planned, printed=printed))
+    planned, printed = facts["planned"], facts["printed"]
+    if planned and printed: rows.append(phrase("planned-printed", planned=planned, printed=printed))
     if facts["state"] == "dead" and not json_:
         rows.append(last_words(facts["log"], SERVERS.read(name).ran))
     _show(json_, facts, "\n".join(rows), facts["state"] == "running")
@@ -422,7 +421,8 @@ def fit(model: str, device: DeviceOption = None, tp: DevicesOption = None,
     choice = walk.choose(_host(machine), model=model, stack=stack, tensor_parallel=tp,
                          context_length=context)
     chip = chip_named(device) if device else None
-    if chip and not choice.stack.on_npu and not stack:  # a stack for such a machine
+    if chip and not choice.stack.on_npu:  # a stack for such a machine
+        if stack: raise problem("device-without-npu", device=device, stack=stack)
         there = replace(choice.machine, npus=(chip.series,) * chip.devices)
         choice = replace(choice, stack=fitting_stack(there))
     launch = walk.serving(choice, {}, refuse=False)

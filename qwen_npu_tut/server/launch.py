@@ -25,7 +25,7 @@ from ..base.files import write_atomic
 from ..base.settings import Settings, home, shown
 from ..engine.advisories import flags_of, holes, means, objections
 from ..engine.memory import Chip, Room, Shape, chip_of, room, shape_of
-from ..engine.stacks import Stack, preset_of, rows_of
+from ..engine.stacks import Stack, preset_of, presets, rows_of
 from ..engine.target import Engine
 from ..host.system import run_bounded
 from ..model.folder import json_file, model_folder
@@ -257,12 +257,12 @@ def served_shape(made: Launch) -> Shape:
     name, known, flaws = made.settings.model, rows_of("memory.toml")["shapes"], []
     config = json_file(made.folder, "config.json", flaws) or known.get(name)
     if flaws or not config: raise problem("shape-unread", model=name, known=", ".join(known))
-    preset = preset_of(made.settings.preset, made.engine.stack)
     weights = filter(Path.is_file, made.folder.glob("*.safetensors"))  # not a link to nothing
     stored = sum(each.stat().st_size for each in weights)
-    stored = stored or (preset.model_bytes if preset and preset.model == name else 0)
-    described = any(made.folder.glob("quant_model_description*"))  # by ModelSlim
-    return shape_of({**config, "quantize": described or config.get("quantize")}, name, stored)
+    stored = stored or {each.model: each.model_bytes for each in presets().values()}.get(name, 0)
+    if any(made.folder.glob("quant_model_description*")) or "--quantization" in made.line:
+        config = {**config, "quantize": True}  # by ModelSlim, or while it is loaded
+    return shape_of(config, name, stored)
 
 def room_for(made: Launch, chip: Chip | None = None, spread: bool = False) -> Room:
     """What the model of a launch finds on a kind of device, this machine's if None.

@@ -121,10 +121,10 @@ def run(*words: str) -> subprocess.CompletedProcess:
 BAD = [
     ({"num_key_value_heads": None}, (), "lacks a whole number for num_key_value_heads", 1),
     ({"hidden_size": "4096"}, (), "hidden_size", 1),
-    ({"model_type": "llama"}, (), "another kind (llama)", 1),
+    ({"model_type": "llama"}, (), "another kind ('llama')", 1),
     ({"quantization_config": {"bits": 8}}, (), "quantised", 1),
     ({}, ("--device", "A9"), "no device 'A9'", 2),
-    ({}, ("--context", "50000"), "not between 1 and the model's 40960", 2),
+    ({}, ("--context", "50000"), "not between 1 and the model's 40960", 1),
     ({}, ("--tp", "3"), "3 devices do not divide", 2),
     ({}, ("--tp", "16"), "16 devices were asked for", 2),
 ]
@@ -214,8 +214,10 @@ def test_a_share_that_is_none_is_a_sentence(value):
 
 
 def test_what_sglang_refuses_is_refused_first():
-    for settings in ({"tensor_parallel": 3}, {"tensor_parallel": 16}, {"context_length": 131_072}):
+    for settings in ({"tensor_parallel": 3}, {"tensor_parallel": 16}):
         assert eight_on_an_a2(**settings)[0] == "block", settings
+    longer = eight_on_an_a2(context_length=131_072)  # SGLang can be told to take it
+    assert longer == ("", "")
 
 
 def test_ranks_share_main_memory():
@@ -251,14 +253,46 @@ def test_a_device_without_its_size_is_taken_by_its_name_or_not_at_all():
         chip_of(named("910B3"), stacks()["cann-9.0"])
 
 
-def test_the_fullest_of_the_devices_decides():
+def test_the_devices_that_a_server_would_take_decide():
     machine = read_machine(read_record(A2))
     first, *others = machine.smi.devices
     seen = [first, *(replace(each, hbm_used_mb=60_000) for each in others)]
-    chip = chip_of(replace(machine, smi=replace(machine.smi, devices=seen)), stacks()["cann-9.0"])
+    machine = replace(machine, smi=replace(machine.smi, devices=seen))
+    chip = chip_of(machine, stacks()["cann-9.0"])
     stack, shape = stacks()["cann-9.0"], built_in("8B")
     assert room(shape, chip, stack, {"--tp-size": "1"}).told("it")[0] == "ok"
     assert room(shape, chip, stack, {"--tp-size": "2"}).told("it")[0] == "warn"
+    variables = machine.environment | {"ASCEND_RT_VISIBLE_DEVICES": "3,0"}
+    chip = chip_of(replace(machine, environment=variables), stack)
+    assert chip.devices == 2 and chip.taken_gib[0] > 50 > chip.taken_gib[1]
+    assert room(shape, chip, stack, {"--tp-size": "1"}).told("it")[0] == "warn"
+
+
+def test_a_size_that_no_row_has_is_not_guessed():
+    machine = read_machine(read_record(A2))
+    for size in (49_152, 98_304):
+        seen = [replace(each, hbm_total_mb=size) for each in machine.smi.devices]
+        with pytest.raises(Problem, match="known size"):
+            chip_of(replace(machine, smi=replace(machine.smi, devices=seen)), stacks()["cann-9.0"])
+
+
+def test_the_models_of_2025_are_known():
+    for name in ("Qwen3-4B-Instruct-2507", "Qwen3-30B-A3B-Thinking-2507"):
+        assert built_in(name.removeprefix("Qwen3-")).max_position_embeddings == 262_144
+    w8a8 = json.loads(run("vllm-ascend/Qwen3-8B-w8a8", "--device", "A2", "--json").stdout)
+    assert w8a8["weight_bytes"] == 11_270_000_000
+
+
+def test_a_stack_without_npu_has_no_device():
+    ended = run("Qwen/Qwen3-8B", "--device", "A2", "--stack", "cpu")
+    assert ended.returncode == 2 and "uses no NPU" in ended.stderr
+
+
+def test_a_part_of_a_quantised_model_is_not_weighed(tmp_path):
+    config = SHAPES["Qwen/Qwen3-8B"] | {"quantize": "w8a8"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model-00001.safetensors").write_bytes(b"x" * 100)
+    assert "not all here" in run(str(tmp_path), "--device", "A2").stderr
 
 
 def test_a_link_to_nothing_is_no_weight(tmp_path):
