@@ -72,6 +72,7 @@ def shape_of(config: Mapping, name: str, stored_bytes: int = 0) -> Shape:
 
 def divides(shape: Shape, ranks: int) -> bool:
     "Whether SGLang can spread it over so many devices."
+    if ranks < 1: return False
     keys, inner = shape.num_key_value_heads, shape.moe_intermediate_size or shape.intermediate_size
     shared = keys % ranks if keys >= ranks else ranks % keys
     return not (shape.num_attention_heads % ranks or shared or inner % ranks)
@@ -120,7 +121,7 @@ def chip_of(machine: Machine, stack: Stack) -> Chip:
     order = [int(each) for each in re.findall(r"\d{1,3}", chosen)] or range(len(seen))
     used = [max(0, (each.hbm_used_mb or 0) - size + chip.free_gib * 1024) / 1024 for each in seen]
     taken = tuple(used[each] for each in order if each < len(used))
-    return replace(chip, devices=len(taken), taken_gib=taken)
+    return replace(chip, devices=len(taken) or 1, taken_gib=taken)
 
 # %% ../../nbs/engine/memory.ipynb #me000017
 @dataclass(frozen=True)
@@ -234,7 +235,7 @@ def room(shape: Shape, chip: Chip, stack: Stack, flags: Mapping[str, str] = {}) 
         return fit(shape, on, stack, {**flags, "--tp-size": f"{ranks}"}, beside)
     tries = [each for each in (1, 2, 4, 8, 16) if each <= chip.devices and divides(shape, each)]
     smallest = next((each for each in tries if over(each).fits), 0)
-    ranks = int(flags.get("--tp-size") or smallest or tries[-1])
+    ranks = _flag(flags, "--tp-size", 0) or smallest or tries[-1]
     if chip.series and ranks > chip.devices: raise problem("few-devices", ranks=ranks, chip=chip)
     found, least = over(ranks, 0.0), over(ranks)
     bare = over(ranks, 0.0, replace(chip, taken_gib=())).starts

@@ -202,6 +202,12 @@ def test_devices_in_a_persons_flags_count(flags):
     assert eight_on_an_a2(flags=flags)[0] == "ok"
 
 
+@pytest.mark.parametrize("flags", ["--tp x", "--tp -1", "--tp", "--max-total-tokens 1e9"])
+def test_a_number_that_is_none_is_a_sentence(flags):
+    level, what = eight_on_an_a2(flags=flags)
+    assert level == "block" and what
+
+
 @pytest.mark.parametrize("flags", ["--pp-size 2", "--cpu-offload-gb 20", "--dtype float32"])
 def test_what_is_not_computed_is_not_refused(flags):
     assert eight_on_an_a2(flags=flags) == ("", "")
@@ -265,6 +271,8 @@ def test_the_devices_that_a_server_would_take_decide():
     variables = machine.environment | {"ASCEND_RT_VISIBLE_DEVICES": "3,0"}
     chip = chip_of(replace(machine, environment=variables), stack)
     assert chip.devices == 2 and chip.taken_gib[0] > 50 > chip.taken_gib[1]
+    beyond = replace(machine, environment={"ASCEND_RT_VISIBLE_DEVICES": "99"})
+    assert room(shape, chip_of(beyond, stack), stack).found.tensor_parallel == 1
     assert room(shape, chip, stack, {"--tp-size": "1"}).told("it")[0] == "warn"
 
 

@@ -20,6 +20,7 @@ from pip._internal.exceptions import CommandError
 from programs import DOCKER_RUN, USAGE, WHAT, refused
 from typer.main import get_command
 
+from groups import groups
 from qwen_npu_tut.base.events import table
 from qwen_npu_tut.base.failures import known, told
 from qwen_npu_tut.engine.stacks import stacks
@@ -177,10 +178,11 @@ def options(command: str) -> str:
     return "" if fits and words[0].startswith("--") else "no option of docker run or of an engine"
 
 
-@pytest.mark.parametrize("owner", BY_OWNER)
-def test_every_command_of_a_fix_can_be_typed(owner):
+@pytest.mark.parametrize("owners", groups(BY_OWNER))
+def test_every_command_of_a_fix_can_be_typed(owners):
     wrong = {
-        f"{fix.language}: {command}": why
+        f"{owner} {fix.language}: {command}": why
+        for owner in owners
         for fix in BY_OWNER[owner]
         for command in fix.commands()
         if (why := typed(command))
@@ -188,14 +190,13 @@ def test_every_command_of_a_fix_can_be_typed(owner):
     assert wrong == {}
 
 
-@pytest.mark.parametrize("owner", dict.fromkeys(fix.owner for fix in fixes()))
-def test_what_is_typed_stands_in_backticks(owner):
+def test_what_is_typed_stands_in_backticks():
     wrong = {
-        fix.language: found
-        for fix in BY_OWNER[owner]
+        (fix.owner, fix.language): found
+        for fix in fixes()
         if (found := [match[0] for match in TYPED.finditer(fix.prose())])
     }
-    odd = [fix.language for fix in BY_OWNER[owner] if fix.text.count("`") % 2]
+    odd = [(fix.owner, fix.language) for fix in fixes() if fix.text.count("`") % 2]
     assert wrong == {} and not odd
 
 
@@ -218,18 +219,16 @@ def braces_without_a_name(row: dict) -> set[str]:
 FORMS = table("failures.toml")["form"]
 
 
-@pytest.mark.parametrize(
-    "row", [*table("failures.toml")["failure"], *FORMS], ids=lambda row: row["id"]
-)
-def test_braces_hold_names_that_the_pattern_reads(row):
+def test_braces_hold_names_that_the_pattern_reads():
     "A row with another says nothing at all. A command's own is doubled: `awk '{{print $2}}'`."
-    assert braces_without_a_name(row) == set()
+    for row in [*table("failures.toml")["failure"], *FORMS]:
+        assert braces_without_a_name(row) == set(), row["id"]
 
 
-@pytest.mark.parametrize("owner", BY_OWNER)
-def test_both_languages_name_the_same_commands(owner):
-    told = {fix.language: sorted(set(fix.commands())) for fix in BY_OWNER[owner]}
-    assert told.get("zh", told["en"]) == told["en"]
+def test_both_languages_name_the_same_commands():
+    for owner, written in BY_OWNER.items():
+        told = {fix.language: sorted(set(fix.commands())) for fix in written}
+        assert told.get("zh", told["en"]) == told["en"], owner
 
 
 def test_every_sentence_is_written_in_both_languages():
@@ -316,10 +315,13 @@ NAMING = {
 
 
 @pytest.mark.parametrize("evil", EVIL)
-@pytest.mark.parametrize(
-    "row", [row for row in known().rows if row.id in NAMING], ids=lambda r: r.id
-)
-def test_what_a_log_says_is_a_word_of_a_command_at_most(row, evil):
+def test_what_a_log_says_is_a_word_of_a_command_at_most(evil):
+    for row in known().rows:
+        if row.id in NAMING:
+            stays_one_word(row, evil)
+
+
+def stays_one_word(row, evil: str) -> None:
     row, read = replace(row, owner=()), {name: "7" for name in re.compile(row.pattern).groupindex}
     for name in NAMING[row.id] & {*read}:
         plain = told(row, read)[1].split("`")[1::2]

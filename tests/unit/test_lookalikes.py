@@ -8,6 +8,7 @@ from functools import cache
 import pytest
 from packaging.requirements import Requirement
 
+from groups import groups
 from qwen_npu_tut.base.diagnose import diagnose
 from qwen_npu_tut.base.events import table
 from qwen_npu_tut.base.failures import Ran, Row, known
@@ -77,10 +78,13 @@ def changed(row: Row) -> list[tuple[str, str]]:
     return made
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
-def test_another_name_or_code_is_another_failure(row):
+@pytest.mark.parametrize("rows", groups(ROWS))
+def test_another_name_or_code_is_another_failure(rows):
     wrong = {
-        other: text[:200] for other, text in changed(row) if row.id in [e.id for e in found(text)]
+        (row.id, other): text[:200]
+        for row in rows
+        for other, text in changed(row)
+        if row.id in [each.id for each in found(text)]
     }
     assert wrong == {}
 
@@ -103,16 +107,18 @@ QUOTED = {
 }
 
 
-@pytest.mark.parametrize("row", known().rows, ids=lambda row: row.id)
-def test_a_quotation_is_no_failure(row):
-    said = {"text": row.example, "json": json.dumps(row.example, ensure_ascii=len(row.id) % 2 == 0)}
-    told = {
-        name: ids
-        for name, form in QUOTED.items()
-        if not (name == "a reply" and row.example.startswith("reply "))  # there it is one
-        and (ids := [each.id for each in found(f"INFO: a line\n{form.format(**said)}")])
-    }
-    assert told == {}
+@pytest.mark.parametrize("rows", groups(known().rows))
+def test_a_quotation_is_no_failure(rows):
+    for row in rows:
+        as_json = json.dumps(row.example, ensure_ascii=len(row.id) % 2 == 0)
+        said = {"text": row.example, "json": as_json}
+        told = {
+            name: ids
+            for name, form in QUOTED.items()
+            if not (name == "a reply" and row.example.startswith("reply "))  # there it is one
+            and (ids := [each.id for each in found(f"INFO: a line\n{form.format(**said)}")])
+        }
+        assert told == {}, row.id
 
 
 CODED = "something failed, error code is 507012"  # of which no row knows
@@ -259,16 +265,15 @@ def test_a_service_that_goes_on_is_no_failure(kind, device, graph):
 STOPS = [row.example for row in ROWS if row.turn == "ends"]
 
 
+def of_a_run(row) -> bool:
+    "Whether a stop before an example ends its run: no reply, no example with a run of its own."
+    alone = "server_args=" in row.example or any(each.startswith("reply ") for each in row.text)
+    return not alone and row.id != "traceback-cut"  # that is about the end of a log
+
+
 @pytest.mark.parametrize("stop", STOPS, ids=lambda stop: stop[:30])
-@pytest.mark.parametrize(
-    "row",
-    [row for row in ERRORS if row.id != "traceback-cut"],  # it is about the end of a log
-    ids=lambda row: row.id,
-)
-def test_what_follows_a_stop_is_no_failure(row, stop):
-    if "server_args=" in row.example:
-        pytest.skip("the example begins a run of its own, in which it is one")
-    if any(text.startswith("reply ") for text in row.text):
-        pytest.skip("a reply's JSON is no log")
-    assert errors(f"{stop}\n{row.example}") == []
-    assert row.id in [name for name, _ in errors(f"{row.example}\n{stop}")]
+@pytest.mark.parametrize("rows", groups(row for row in ERRORS if of_a_run(row)))
+def test_what_follows_a_stop_is_no_failure(rows, stop):
+    for row in rows:
+        assert errors(f"{stop}\n{row.example}") == [], row.id
+        assert row.id in [name for name, _ in errors(f"{row.example}\n{stop}")]
