@@ -37,13 +37,8 @@ def write_atomic(path: Path, text: str, mode: int = 0o600) -> None:
         raise
 
 # %% ../../nbs/base/files.ipynb #f0000007
-def write_new(
-    path: Path,
-    text: str,
-    over: bool = False,  # the caller has looked at what is there
-    mode: int = 0o644,
-) -> None:
-    "Write what a person named with -o. `Problem` where a file is there, or none can be written."
+def write_new(path: Path, text: str, over: bool = False, mode: int = 0o644) -> None:
+    "Write what a person named. `Problem` where a file is there, if not `over`, or none can be made."
     if path.exists() and not over: raise problem("file-there", file=shown(path))
     folder = path.absolute().parent
     if not folder.is_dir(): raise problem("no-folder-for-file", folder=shown(folder))

@@ -14,9 +14,7 @@ from pathlib import Path
 from .events import problem
 
 # %% ../../nbs/base/settings.ipynb #bf606834
-def home(
-    environment: Mapping[str, str] | None = None,  # this process's if None
-) -> Path:
+def home(environment: Mapping[str, str] | None = None) -> Path:  # this process's if None
     "Where everything of ours lies: `$QWEN_NPU_HOME`, else `~/.cache/qwen-npu`; nothing is made."
     chosen = (os.environ if environment is None else environment).get("QWEN_NPU_HOME", "")
     return Path(chosen).expanduser().absolute() if chosen else Path.home() / ".cache" / "qwen-npu"

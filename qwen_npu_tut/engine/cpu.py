@@ -64,12 +64,8 @@ def torch_rows(stack: Stack, architecture: str) -> dict[str, str]:
     return {name: rows[name] for name in TORCH} | more
 
 # %% ../../nbs/engine/cpu.ipynb #7fed3724
-def pip_locked(
-    engine: Engine,
-    part: str,  # what the file is called
-    rows: Mapping[str, str],
-) -> tuple[str, ...]:
-    "pip of an engine for locked packages: where one file has another SHA-256, none is installed."
+def pip_locked(engine: Engine, part: str, rows: Mapping[str, str]) -> tuple[str, ...]:
+    "pip for packages locked in `part`.txt: where one has another SHA-256, none is installed."
     file = str(engine.folder / f"{part}.txt")
     text = "".join(f"{row}\n" for row in rows.values()).replace(" --", " \\\n    --")
     pip = engine.pip("--require-hashes", "--no-deps", "-r", file)

@@ -66,11 +66,8 @@ def end_job(job: Job) -> None:
     os.killpg(job.pid, signal.SIGINT)
 
 # %% ../../nbs/faces/jobs.ipynb #64de070b
-def said(
-    job: Job | None,
-    most: int = 400,  # lines
-) -> tuple[list[str], str]:  # finished lines, and the line that is still running
-    "What a job has written."
+def said(job: Job | None, most: int = 400) -> tuple[list[str], str]:
+    "What a job has written: so many finished lines at most, and the one that is still running."
     try: text = job.log.read_bytes()[-200_000:].decode("utf8", errors="replace") if job else ""
     except OSError: text = ""
     lines = [line.rpartition("\r")[2].rstrip() for line in text.split("\n")]
