@@ -38,7 +38,7 @@ def write_atomic(path: Path, text: str, mode: int = 0o600) -> None:
 
 # %% ../../nbs/base/files.ipynb #f0000007
 def write_new(path: Path, text: str, over: bool = False, mode: int = 0o644) -> None:
-    "Write what a person named. `Problem` where a file is there, if not `over`, or none can be made."
+    "Write what a person named. `Problem`: a file is there and not `over`, or none can be made."
     if path.exists() and not over: raise problem("file-there", file=shown(path))
     folder = path.absolute().parent
     if not folder.is_dir(): raise problem("no-folder-for-file", folder=shown(folder))
