@@ -122,7 +122,7 @@ def test_taken_over(walk, nobody):
     leader = record["pid"], record["born"]
     assert server["state"] == "running" and len(session_of(*leader)) >= 3
 
-    assert status(walk) == server
+    assert status(walk).items() >= server.items()  # a later release says more
     assert walk("verify", str(model)).returncode == 0
     steps = json.loads(walk("plan", "--format", "json").stdout)
     assert {step["name"] for step in steps if not step["done"]} <= {"plugin"}
