@@ -131,7 +131,7 @@ def test_taken_over(walk, nobody):
     # Today's package brings a newer teaching model: the running server is left alone, and serves.
     again = walk("up", "--yes")
     assert again.returncode == 0 and "newer teaching model" in again.stdout
-    assert status(walk) == server
+    assert status(walk).items() >= server.items()
 
     assert walk("stop").returncode == 0
     assert not session_of(*leader) and status(walk)["state"] == "stopped"
