@@ -689,6 +689,7 @@ def test_a_hub_that_does_not_resume(original, house):
 @BOTH
 def test_half_a_file_of_another_model_is_noticed(original, house, monkeypatch, speaks):
     hurry(monkeypatch)
+    monkeypatch.setattr("qwen_npu_tut.download.PATIENCE", {False: 5, True: 5})
     half = house / "models" / "owner--Small-0.6B" / f"{SECOND}.incomplete"
     half.parent.mkdir(parents=True)
     half.write_bytes(b"x" * 1000)
