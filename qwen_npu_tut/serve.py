@@ -55,13 +55,15 @@ class Server:
     alive = property(lambda self: bool(self.born) and birth(self.pid) == self.born,
                      doc="Whether this very process still lives.")
 
+    ready = property(lambda self: self.alive and READY.encode() in self.beginning,
+                     doc="Whether it lives and has said that it is ready.")
+
     @property
-    def ready(self) -> bool:
-        "Whether it lives and has said that it is ready, in the first megabytes of its log."
+    def beginning(self) -> bytes:
+        "The first megabytes of its log, in which it says what it found; empty where none is read."
         try:
-            with open(self.log, "rb") as file:
-                return self.alive and READY.encode() in file.read(8_000_000)
-        except OSError: return False
+            with open(self.log, "rb") as file: return file.read(8_000_000)
+        except (OSError, TypeError, ValueError): return b""
 
 # %% ../nbs/05_serve.ipynb #c28f72b4
 def _server(facts: dict) -> Server:
@@ -87,10 +89,8 @@ def running() -> list[Server]:
 
 def printed(server: Server) -> dict[str, int]:
     "The tokens and requests for which SGLang found room, as its log says; empty before that."
-    try: text = Path(server.log).read_bytes()[:8_000_000].decode(errors="replace")
-    except (OSError, TypeError, ValueError): return {}
-    line = r"max_total_num_tokens=(\d{1,12}),.{0,300}?max_running_requests=(\d{1,9}),"
-    found = re.search(line, text)
+    line = rb"max_total_num_tokens=(\d{1,12}),.{0,300}?max_running_requests=(\d{1,9}),"
+    found = re.search(line, server.beginning)
     return dict(zip(("max_total_tokens", "max_running"), map(int, found.groups()))) if found else {}
 
 def status(name: str = "default") -> dict:

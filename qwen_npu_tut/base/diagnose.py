@@ -231,8 +231,9 @@ def _search(scan: _Scan, block: bytes) -> None:
             if names is None: names = row.read(text)
             scan.misses[row.id] += names is None
             if names is None: continue
-            means = {"meaning": ", ".join(meaning for _, meaning in decode(line))}
-            if row.form: names = means | frame_before(block, begin) | names
+            if row.form:
+                means = ", ".join(meaning for _, meaning in decode(line))
+                names = {"meaning": means} | frame_before(block, begin) | names
             scan.take(_Hit(row, names, number, line))
     scan.lines += block.count(b"\n")
 

@@ -63,7 +63,7 @@ def shape_of(config: Mapping, name: str, stored_bytes: int = 0) -> Shape:
     given = {"head_dim": 128} | {each: config[each] for each in needed if each in config}
     wrong = [each for each in needed
              if type(given.get(each)) is not int or given[each] not in range(1, 10**8)]
-    if wrong: raise problem("config-lacks", model=name, names=", ".join(wrong))
+    if wrong: raise problem("config-lacks", model=name, names=wrong)
     quantised = config.get("quantization_config") or config.get("quantize")
     made = Shape(**given, tie_word_embeddings=config.get("tie_word_embeddings") is True)
     if not quantised: return made
@@ -100,7 +100,7 @@ def chip_named(name: str) -> Chip:
     "A row of devices.toml, without regard to letters; `Problem` with the names that there are."
     rows = rows_of("devices.toml")["chips"]
     row = next((rows[each] for each in rows if each.lower() == name.lower()), None)
-    if not row: raise problem("no-such-device", device=name, known=", ".join(rows))
+    if not row: raise problem("no-such-device", device=name, known=[*rows])
     return Chip(**row | {"name": name.upper()})
 
 # %% ../../nbs/engine/memory.ipynb #me000034
@@ -211,15 +211,15 @@ class Room:
     smallest: int    # over so many of these devices a request of full length fits; 0: over none
     flags: tuple[str, ...]  # what makes it fit: nothing, more devices, a shorter context
     fits = property(lambda self: self.least.fits)
+    free_gib = property(lambda self: self.chip.now_gib(self.found.tensor_parallel))
 
     def told(self, model: str) -> tuple[str, Problem]:
         "ok; warn where others or the context alone are in the way; block. And the sentence."
         level, row = "warn", "fits-short" if self.found.starts else "fits-none-now"
         if self.fits: level, row = "ok", "fits"
         elif not self.bare: level, row = "block", "fits-none" if self.flags else "fits-nowhere"
-        free = self.chip.now_gib(self.found.tensor_parallel)
-        return level, problem(row, model=model, chip=self.chip, found=self.found, free=free,
-                              flags=" ".join(self.flags))
+        return level, problem(row, model=model, chip=self.chip, found=self.found,
+                              free=self.free_gib, flags=" ".join(self.flags))
 
     def asdict(self) -> dict:
         "Plain data, for JSON; `estimates` has both ends of what nobody can compute exactly."

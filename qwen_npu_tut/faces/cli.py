@@ -428,8 +428,7 @@ def fit(model: str, device: DeviceOption = None, tp: DevicesOption = None,
     launch = walk.serving(choice, {}, refuse=False)
     made, ran = room_for(launch, chip, spread=tp is None), launch.engine.stack
     row, release = "fit" if made.found.starts else "fit-none", ran.version("sglang")
-    free = made.chip.now_gib(made.found.tensor_parallel)
-    text = phrase(row, model=model, made=made, stack=ran.name, release=release, free=free)
+    text = phrase(row, model=model, made=made, stack=ran.name, release=release)
     facts = {"model": model, "stack": ran.name, "sglang": release, **made.asdict()}
     told = made.told(model)[1]
     _show(json_, facts, f"{text}\n{told.what if made.fits else told}", made.fits)

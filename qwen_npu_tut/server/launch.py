@@ -256,7 +256,7 @@ def served_shape(made: Launch) -> Shape:
     "The shape of a launch's model: its folder's config.json, else a built-in one. `Problem`: none."
     name, known, flaws = made.settings.model, rows_of("memory.toml")["shapes"], []
     config = json_file(made.folder, "config.json", flaws) or known.get(name)
-    if flaws or not config: raise problem("shape-unread", model=name, known=", ".join(known))
+    if flaws or not config: raise problem("shape-unread", model=name, known=[*known])
     weights = filter(Path.is_file, made.folder.glob("*.safetensors"))  # not a link to nothing
     stored = sum(each.stat().st_size for each in weights)
     stored = stored or {each.model: each.model_bytes for each in presets().values()}.get(name, 0)
