@@ -200,8 +200,9 @@ def plan(stack: StackOption = None, format: FormatOption = "table", wheels: Whee
     for step in steps: row("to do" if step.done.gap() else "done", step.name, step.reason)
     for each in known: row("known", each.id, f"{each.what} {each.fix}")
     left = plans.open_steps(steps)
-    typer.echo(_work_line(len(left), len(steps), walk.sizes(choice, left)))
-    if rest := advisories.also_known(choice.stack, known): typer.echo(rest)
+    needed, rest = walk.sizes(choice, left), advisories.also_known(choice.stack, known)
+    typer.echo(_work_line(len(left), len(steps), needed))
+    for told in filter(None, (*needed.beside, rest)): typer.echo(told)
 
 # %% ../../nbs/faces/cli.ipynb #8b04a7e7
 @app.command()
