@@ -1,0 +1,761 @@
+"""Makes the pictures of the book, nbs/pictures/NAME.svg and NAME.zh.svg, from the project's data.
+
+    python tools/pictures.py [--check] [NAME ...]      all where none is named
+
+--check writes nothing and fails where a file is not what would be made. Words, and what was
+measured, lie in tools/pictures.toml; versions, routes, memory and npu-smi come from the package.
+"""
+
+import argparse
+import re
+import sys
+import tomllib
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+from unicodedata import east_asian_width
+
+from qwen_npu_tut.engine.memory import GIB, chip_named, room, shape_of
+from qwen_npu_tut.engine.stacks import changes, fitting_stack, rows_of, stacks
+from qwen_npu_tut.host.machine import Machine, Smi, read_machine
+from qwen_npu_tut.host.record import read_record
+from qwen_npu_tut.host.software import Cann, Software
+
+ROOT = Path(__file__).resolve().parent.parent
+OUT = ROOT / "nbs" / "pictures"
+RECORD = ROOT / "qwen_npu_tut" / "machines" / "a2.json"
+WORDS = tomllib.loads((ROOT / "tools" / "pictures.toml").read_text(encoding="utf8"))
+LANGUAGES = {"en": "", "zh": ".zh"}  # what stands before .svg
+WIDTH, EDGE = 520, 20
+NEWEST = "cann-9.0"  # the NPU stack that the pictures show
+
+# What stands on a hue is ink: each fill and each stripe has a contrast of at least 4.5 to it.
+LIGHT = {
+    "paper": "#fcfbf9", "line": "#d8d5ce", "ink": "#1d2330", "soft": "#565d6b",
+    "blue": "#e4edf9", "blue-edge": "#3f6fb8", "green": "#e1f2e7", "green-edge": "#2c7d50",
+    "amber": "#fbeed2", "amber-edge": "#9c6400", "rose": "#fbe5e2", "rose-edge": "#b3433a",
+    "violet": "#ede6f8", "violet-edge": "#6f51b3", "grey": "#efede9", "grey-edge": "#787b83",
+}  # fmt: skip
+DARK = {
+    "paper": "#161a21", "line": "#363c48", "ink": "#e9ebf0", "soft": "#a9b0be",
+    "blue": "#1d2f4b", "blue-edge": "#7eaae9", "green": "#183627", "green-edge": "#6cc391",
+    "amber": "#3b2e13", "amber-edge": "#dfa94d", "rose": "#42211f", "rose-edge": "#ee8f86",
+    "violet": "#2d2546", "violet-edge": "#b49be9", "grey": "#252a33", "grey-edge": "#9097a5",
+}  # fmt: skip
+HUES = [name for name in LIGHT if f"{name}-edge" in LIGHT]
+SIZES = {"title": 19, "head": 16, "word": 15, "bold": 15, "plain": 14, "soft": 14, "code": 14}  # of letters
+SANS = "system-ui,'Segoe UI',Roboto,'PingFang SC','Microsoft YaHei','Noto Sans CJK SC',sans-serif"
+MONO = "ui-monospace,Menlo,Consolas,'DejaVu Sans Mono','Noto Sans Mono CJK SC',monospace"
+
+
+def style() -> str:
+    "The rules of all pictures; an <img> follows the system's light or dark."
+
+    def colours(palette: dict) -> str:
+        return "svg{" + ";".join(f"--{name}:{value}" for name, value in palette.items()) + "}"
+
+    rules = [colours(LIGHT), f"@media (prefers-color-scheme:dark){{{colours(DARK)}}}"]
+    rules.append(f"text{{font-family:{SANS};fill:var(--ink)}}")
+    rules += [f".{name}{{font-size:{size}px}}" for name, size in SIZES.items()]
+    rules.append(".title,.head,.bold{font-weight:600}.soft{fill:var(--soft)}")
+    rules.append(f".code{{font-family:{MONO}}}")
+    for hue in HUES:
+        rules.append(f".{hue}{{fill:var(--{hue});stroke:var(--{hue}-edge)}}")
+        rules.append(f".{hue}-solid{{fill:var(--{hue}-edge)}}")
+    rules.append(".paper{fill:var(--paper);stroke:var(--line)}")
+    rules.append(".wire{fill:none;stroke:var(--soft);stroke-width:1.5}.tip{fill:var(--soft)}")
+    rules.append(".thin{stroke:var(--line)}.dash{stroke:var(--soft);stroke-dasharray:5 4}")
+    return "\n".join(rules)
+
+
+def breadth(text: str, kind: str = "word") -> float:
+    "How wide a text is at most, in pixels: wide fonts such as DejaVu are reckoned with."
+
+    def em(letter: str) -> float:
+        if east_asian_width(letter) in "WF" or ord(letter) > 0x2000:
+            return 1.0
+        if kind == "code":
+            return 0.61
+        if letter in " .,:;'|!()[]ijlft/-":
+            return 0.41
+        return 0.92 if letter in "MWmw@%" else 0.72 if letter.isupper() else 0.64
+
+    heavy = 1.06 if kind in ("title", "head", "bold") else 1
+    return sum(map(em, text)) * SIZES[kind] * heavy
+
+
+def wrapped(text: str, width: float, kind: str = "word") -> list[str]:
+    "Lines of at most that width; Chinese breaks anywhere but before a closing mark."
+    lines = []
+    for paragraph in text.split("\n"):
+        pieces, word = [], ""
+        for letter in paragraph:
+            wide = east_asian_width(letter) in "WF"
+            if wide and letter not in "，。、；：！？）”》" or letter == " ":
+                pieces, word = [*pieces, word], ""
+            word += letter
+        line = ""
+        for piece in [*pieces, word]:
+            if line.strip() and breadth((line + piece).strip(), kind) > width:
+                lines.append(line.strip())
+                line = ""
+            line += piece
+        lines.append(line.strip())
+    return lines
+
+
+class Picture:
+    "One SVG: elements from top to bottom, in one language."
+
+    def __init__(self, name: str, language: str):
+        self.name, self.language, self.words = name, language, WORDS[name]
+        self.parts, self.y = [], 0.0
+        self.filled = {}  # what desc needs to know
+        self.move(EDGE + 22)
+        self.text(EDGE, self.y, self.say("title"), "title")
+        self.move(14)
+
+    def say(self, key: str, **values) -> str:
+        "A phrase of this picture."
+        return self.words[key][self.language].format(**values)
+
+    def move(self, down: float) -> float:
+        self.y += down
+        return self.y
+
+    def add(self, element: str) -> None:
+        self.parts.append(element)
+
+    def text(self, x: float, y: float, text: str, kind="word", anchor="start") -> None:
+        "One line, whose letters stand on y."
+        where = f'x="{x:g}" y="{y:g}"' + (f' text-anchor="{anchor}"' if anchor != "start" else "")
+        self.add(f'<text class="{kind}" {where} xml:space="preserve">{escape(text)}</text>')
+
+    def note(self, text: str, kind="soft", x=EDGE, width=WIDTH - 2 * EDGE) -> None:
+        "Wrapped lines across the picture, below what is there."
+        for line in wrapped(text, width, kind):
+            self.text(x, self.move(SIZES[kind] * 1.4), line, kind)
+
+    def rect(self, x, y, width, height, hue="paper", hatch=False, more="", round_=8) -> None:
+        place = f'x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="{round_}"'
+        self.add(f'<rect class="{hue}{more}" {place}/>')
+        if hatch:
+            self.add(f'<rect {place} fill="url(#hatch-{hue})" stroke="var(--{hue}-edge)"/>')
+
+    def box(self, x, y, width, height, text: str, hue="grey", kinds=("word",), more="") -> None:
+        "A box with lines in its middle; `kinds` is the look of each line, the last of the rest."
+        lines = text.split("\n")
+        looks = [kinds[min(place, len(kinds) - 1)] for place in range(len(lines))]
+        pitch = 19
+        self.add("<g>")
+        self.rect(x, y, width, height, hue, more=more)
+        top = y + height / 2 - pitch * (len(lines) - 1) / 2 + 5
+        for place, (line, look) in enumerate(zip(lines, looks)):
+            self.text(x + width / 2, top + place * pitch, line, look, "middle")
+        self.add("</g>")
+
+    def badge(self, x, y, sign, hue="paper") -> None:
+        "A sign in a circle."
+        self.add(f'<g><circle class="{hue}" cx="{x:g}" cy="{y:g}" r="11"/>')
+        self.text(x, y + 5, str(sign), "soft" if hue == "paper" else "word", "middle")
+        self.add("</g>")
+
+    def wire(self, *points, dash=False, tip=True) -> None:
+        "A line through points, with an arrow's head at its end."
+        way = "L".join(f"{x:g} {y:g}" for x, y in points)
+        self.add(f'<path class="wire{" dash" if dash else ""}" d="M{way}"/>')
+        if not tip:
+            return
+        (x0, y0), (x, y) = points[-2:]
+        dx, dy = (x > x0) - (x < x0), (y > y0) - (y < y0)
+        left, right = (x - 8 * dx - 4 * dy, y - 8 * dy - 4 * dx), (x - 8 * dx + 4 * dy, y - 8 * dy + 4 * dx)  # fmt: skip
+        corners = f"{x:g},{y:g} {left[0]:g},{left[1]:g} {right[0]:g},{right[1]:g}"
+        self.add(f'<polygon class="tip" points="{corners}"/>')
+
+    def svg(self) -> str:
+        "The file's text."
+        height = round(self.y + EDGE)
+        body = "\n".join(self.parts)
+        stripes = "".join(
+            f'<pattern id="hatch-{hue}" width="7" height="7" patternUnits="userSpaceOnUse" '
+            f'patternTransform="rotate(45)"><path d="M0 0V7" stroke="var(--{hue}-edge)" '
+            'stroke-width="2"/></pattern>'
+            for hue in HUES
+            if f"#hatch-{hue}" in body
+        )
+        title, desc = self.say("title"), self.say("desc", **self.filled)
+        return (
+            f"<!-- Made by tools/pictures.py from tools/pictures.toml: edit those. -->\n"
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
+            f'width="{WIDTH}" height="{height}" role="img" aria-labelledby="title desc" '
+            f'xml:lang="{self.language}" lang="{self.language}">\n'
+            f'<title id="title">{escape(title)}</title>\n<desc id="desc">{escape(desc)}</desc>\n'
+            f"<style>\n{style()}\n</style>\n" + (f"<defs>{stripes}</defs>\n" if stripes else "")
+            + f'<rect class="paper" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" '
+            f'rx="14"/>\n{body}\n</svg>\n'
+        )  # fmt: skip
+
+
+def recorded() -> Machine:
+    "The A2 server whose record the package has."
+    return read_machine(read_record(RECORD))
+
+
+# ---- the layers ----
+
+COLUMNS = {"npu": NEWEST, "cpu": "cpu", "emulated": "emulated"}
+
+
+def layers(p: Picture) -> None:
+    "Three ways down from one protocol."
+    columns = {name: stacks()[stack] for name, stack in COLUMNS.items()}
+    npu, full, wide = columns["npu"], WIDTH - 2 * EDGE, 152
+    p.note(p.say("legend"))
+    y, middle = p.move(20), WIDTH / 2
+    p.box(EDGE, y, full, 40, p.say("program"), "blue", ("bold",))
+    p.badge(EDGE, y, 6)
+    p.wire((middle, y + 40), (middle, y + 76))
+    p.text(middle + 12, y + 63, p.say("protocol"), "soft")
+    y = p.move(76)
+    p.rect(EDGE, y, full, 112, "blue")
+    p.badge(EDGE, y, 5)
+    p.text(EDGE + 18, y + 25, "SGLang", "bold")
+    for place, part in enumerate(("server", "tokenizer", "scheduler", "detokenizer")):
+        x = EDGE + 12 + place * 116
+        p.box(x, y + 38, 108, 60, p.say(part), "paper", ("plain",))
+        if place:
+            p.wire((x - 8, y + 68), (x, y + 68), tip=False)
+    y = p.move(112)
+    lefts = [EDGE + place * (wide + 12) for place in range(3)]
+    for x in lefts:
+        p.wire((x + wide / 2, y), (x + wide / 2, y + 20))
+    y = p.move(20)
+    for x, (name, stack) in zip(lefts, columns.items()):
+        told = [p.say(name), p.say("stack", stack=stack.name)]
+        told += [f"SGLang {stack.version('sglang')}", p.say("grade", grade=stack.pins["sglang"].proof)]
+        p.box(x, y, wide, 92, "\n".join(told), "paper", ("bold", "plain"))
+    y = p.move(104)
+    torches = [f"torch {stack.version('torch')}" for stack in columns.values()]
+    torches[0] += f"\ntorch_npu {npu.version('torch-npu')}"
+    torches[2] += "\n" + p.say("pretended")
+    kernels = [f"sgl-kernel-npu\n{npu.version('sgl-kernel-npu')}"]
+    kernels += [p.say("own"), p.say("pretended_kernels")]
+    paths = [p.say(key) for key in ("ascend", "plugin", "ascend")]
+    for chapter, told, hue in ((5, paths, "blue"), (2, torches, "violet"), (3, kernels, "violet")):
+        for place, (x, words) in enumerate(zip(lefts, told)):
+            hatch = place == 2 and hue == "violet"
+            p.box(x, y, wide, 48, words, hue, ("plain",), " dash" if hatch else "")
+        p.badge(EDGE, y, chapter)
+        y = p.move(58)
+    cann = f"CANN {npu.version('cann')}\nNNAL {npu.version('cann')}"
+    for place, words in enumerate((cann, p.say("driver", driver=npu.version("driver")))):
+        p.box(EDGE, y + place * 58, wide, 48, words, "amber", ("plain",))
+        p.badge(EDGE, y + place * 58, 1)
+    for x in lefts[1:]:
+        p.box(x, y, wide, 106, p.say("none"), "paper", ("soft",), " dash")
+    y = p.move(116)
+    for x, key in zip(lefts, ("hardware", "processor", "processor")):
+        p.box(x, y, wide, 48, p.say(key), "green", ("bold", "plain"))
+    p.badge(EDGE, y, 1)
+    p.move(56)
+    p.note(p.say("note"))
+
+
+# ---- routes ----
+
+
+def server(machine: Machine, cann="", driver="", **more) -> Machine:
+    "That machine with another CANN (and its NNAL) or another driver; empty: none."
+    made = replace(machine.software, canns=(Cann("/usr/local/Ascend/cann", cann, {}, ()),) if cann else (),
+                   nnal=cann)  # fmt: skip
+    made = replace(made, driver=replace(made.driver, version=driver) if driver else None)
+    return replace(machine, software=made, smi=replace(machine.smi, driver=driver or None), **more)
+
+
+def route_leaves() -> dict[str, str]:
+    "The stack at each end of the tree, as the program chooses it for such a machine."
+    a2 = recorded()
+    newest, oldest = (stacks()[name].version("driver") for name in (NEWEST, "cann-8.2"))
+    canns = [stacks()[f"cann-{each}"].version("cann") for each in ("8.2", "8.3", "8.5", "9.0")]
+    other = stacks()["cann-9.1"].version("cann")
+    machines = {
+        "no card": replace(a2, npus=(), nodes=(), software=Software(), smi=Smi("command_not_found")),
+        "no driver": server(a2),
+        "no docker": server(a2, driver=newest),
+        "image": server(a2, driver=newest, docker=True),
+        "image on x86_64": server(a2, driver=newest, docker=True, architecture="x86_64"),
+        "old aarch64": server(a2, driver=oldest, docker=True),
+        "old x86_64": server(a2, driver=oldest, docker=True, architecture="x86_64"),
+        f"other {other}": server(a2, other, newest, docker=True),
+        f"alone {other}": server(a2, other, newest),
+    }  # fmt: skip
+    machines |= {f"CANN {cann}": server(a2, cann, newest) for cann in canns}
+    return {name: fitting_stack(machine).name for name, machine in machines.items()}
+
+
+ASK, LEAF = 132, 188  # how wide a question is, and where the commands begin
+
+
+def leaf(p: Picture, command: str, told: str) -> float:
+    "A command and what belongs to it, at the right; where its middle is."
+    lines, y = wrapped(told, WIDTH - EDGE - LEAF - 20, "soft"), p.y
+    p.add("<g>")
+    p.rect(LEAF, y, WIDTH - EDGE - LEAF, 34 + 19 * len(lines), "green")
+    p.text(LEAF + 10, y + 22, command, "code")
+    for place, line in enumerate(lines):
+        p.text(LEAF + 10, y + 43 + 19 * place, line, "plain")
+    p.add("</g>")
+    p.move(34 + 19 * len(lines))
+    return (y + p.y) / 2
+
+
+def branch(p: Picture, asked: str, aside: str, down: str, leaves: list, below: list = ()) -> None:
+    """A question with the commands of one answer beside it. `down` is the other answer: what
+    follows, or the commands `below` it."""
+    y, middle = p.y, EDGE + ASK / 2
+    first = leaf(p, *leaves[0])
+    height = max(58, min(p.y - y, 72))
+    told = "\n".join(wrapped(asked, ASK - 12, "bold"))
+    p.box(EDGE, y, ASK, height, told, "blue", ("bold",))
+    p.wire((EDGE + ASK, first), (LEAF, first))
+    if aside:
+        p.text((EDGE + ASK + LEAF) / 2 - 3, first - 6, aside, "soft", "middle")
+    for each in leaves[1:]:
+        p.move(8)
+        at = leaf(p, *each)
+        p.wire((LEAF - 14, first), (LEAF - 14, at), (LEAF, at))
+    for place, each in enumerate(below):
+        p.move(8)
+        at = leaf(p, *each)
+        p.wire((middle, y + height), (middle, at), (LEAF, at))
+        if not place:
+            p.text(middle + 8, at - 6, down, "soft")
+    end = max(p.y, y + height) + 22
+    if down and not below:
+        p.wire((middle, y + height), (middle, end))
+        p.text(middle + 8, y + height + 17, down, "soft")
+    p.y = end
+
+
+def routes(p: Picture) -> None:
+    "Questions down the left, a command at the right of each answer."
+    ends, yes, no = route_leaves(), p.say("yes"), p.say("no")
+
+    def up(end: str, key: str, **values) -> tuple[str, str]:
+        return f"qwen-npu up --stack {ends[end]}", p.say(key, **values)
+
+    def version(end: str, package: str) -> str:
+        return stacks()[ends[end].removesuffix("-image")].version(package)
+
+    p.note(p.say("legend"))
+    p.move(16)
+    needed = {"stack": ends["no driver"], "driver": version("no driver", "driver")}
+    branch(p, p.say("card"), no, yes, [("make up", p.say("no_card", stack=ends["no card"]))])
+    branch(p, p.say("driver"), no, yes, [("qwen-npu check", p.say("no_driver", **needed))])
+    canns = [up(end, "cann_is", cann=end[5:]) for end in ends if end.startswith("CANN")]
+    needed["cann"] = version("no docker", "cann")
+    canns += [up(end, end[:5], other=end[6:], **needed) for end in ends if end[:5] in ("other", "alone")]
+    branch(p, p.say("cann"), yes, no, canns)
+    bare = up("no docker", "no_docker", cann=needed["cann"])
+    branch(p, p.say("docker"), no, yes, [bare])
+    newest, oldest = version("image", "driver"), version("old aarch64", "driver")
+    older = [up("old aarch64", "old_arm", driver=oldest), up("old x86_64", "old_intel", driver=newest)]
+    branch(p, p.say("young", driver=newest), yes, no, [up("image", "image")], older)
+    p.add(f'<path class="thin" d="M{EDGE} {p.y:g}H{WIDTH - EDGE}"/>')
+    p.move(22)
+    offline = [("qwen-npu install --wheels FOLDER", p.say("wheels"))]
+    offline += [("docker load -i IMAGE.tar", p.say("load"))]
+    branch(p, p.say("internet"), "", "", offline)
+    p.move(-22)
+
+
+# ---- versions ----
+
+LETTERS = {  # of a grade, and its hue
+    "npu": ("N", "green"), "emulated": ("E", "violet"), "cpu": ("C", "blue"),
+    "resolved": ("R", "green"), "stated": ("S", "amber"), "inferred": ("I", "grey"),
+}  # fmt: skip
+
+
+def versions(p: Picture) -> None:
+    "A matrix in two halves, so that it holds on a phone."
+    rows = [stack for stack in stacks().values() if not stack.image]
+    p.note(p.say("legend"))
+    x, y = EDGE, p.move(12)
+    grades = rows_of("grades.toml")["grades"]
+    used = {pin.proof for stack in rows for pin in stack.pins.values()}
+    for grade, (letter, hue) in LETTERS.items():
+        if grade not in used:
+            continue
+        lines = wrapped(f"{grade}: {grades[grade][p.language]}", WIDTH - 2 * EDGE - 34, "soft")
+        p.box(x, y, 24, 22, letter, hue, ("bold",))
+        for line in lines:
+            p.text(x + 34, y + 16, line, "soft")
+            y += 20
+        y += 6
+    p.text(x + 12, y + 16, "≠", "bold", "middle")
+    p.text(x + 34, y + 16, p.say("disputed"), "soft")
+    p.y = y + 36
+
+    columns = [  # of each half: heading, width, what a stack has there
+        [("driver", 72), ("CANN", 80), ("Python", 62), ("chip", 66), ("arch", 88)],
+        [("torch", 62), ("torch-npu", 98), ("SGLang", 94), ("kernels", 138)],
+    ]
+    for half in columns:
+        left = WIDTH - EDGE - sum(width for _, width in half)
+        p.text(EDGE, p.y + 14, p.say("stack"), "soft")
+        for (name, width), x in zip(half, starts(left, half)):
+            told = p.say(name) if name in p.words else name.replace("-", "_")
+            p.text(x + width / 2, p.y + 14, told, "bold", "middle")
+        p.move(22)
+        for stack in rows:
+            lines = wrapped(stack.name.replace("emulated-", "emulated- ").replace("-next", " -next"), left - EDGE - 6, "bold")  # fmt: skip
+            for place, line in enumerate(lines):
+                p.text(EDGE, p.y + 29 + 19 * place - 9 * (len(lines) - 1), line, "bold")
+            for (name, width), x in zip(half, starts(left, half)):
+                p.box(x + 2, p.y + 2, width - 4, 44, *cell(stack, name))
+            p.move(48)
+        p.move(18)
+    p.move(-24)
+
+
+def starts(left: float, columns: list) -> list[float]:
+    "Where each column begins."
+    return [left + sum(width for _, width in columns[:place]) for place in range(len(columns))]
+
+
+def cell(stack, name: str) -> tuple:
+    "What a stack has of something: text, hue, look, border."
+    plain = {"Python": stack.python, "chip": [" ".join(stack.series)], "arch": stack.architectures}
+    if name in plain:
+        return "\n".join(plain[name]) or "–", "paper", ("plain",)
+    pin = stack.pins.get({"kernels": "sgl-kernel-npu"}.get(name, name.lower()))
+    if pin is None:
+        return "–", "paper", ("plain",)
+    letter, hue = LETTERS[pin.proof]
+    signs = f"{letter} ≠" if pin.against else letter
+    return f"{pin.version}\n{signs}", hue, ("plain", "bold"), " dash" if pin.against else ""
+
+
+# ---- the time line ----
+
+
+def timeline(p: Picture) -> None:
+    "Measured bars solid, estimated ones hatched, the unknown ones open."
+    words, steps = p.words, p.words["steps"]
+    total = sum(step["seconds"] for step in steps)
+    left, room_ = 150, WIDTH - EDGE - 150 - 66
+
+    def head(told: str, where: str) -> None:
+        p.text(EDGE, p.move(30), told, "head")
+        p.text(EDGE, p.move(20), where, "soft")
+        p.move(12)
+
+    head(p.say("on_cpu", total=f"{total:.0f}"), p.say("where", date=words["measured_on"]))
+    begun = 0.0
+    for step in steps:
+        x, width = left + room_ * begun / total, max(3, room_ * step["seconds"] / total)
+        p.text(EDGE, p.y + 17, step[p.language])
+        p.rect(x, p.y + 3, width, 18, "green-solid", round_=min(4, width / 2))
+        p.text(x + width + 6, p.y + 17, p.say("seconds", value=step["seconds"]), "soft")
+        begun += step["seconds"]
+        p.move(27)
+    head(p.say("on_npu"), p.say("assumed", rate=words["rate"]))
+    size = stacks()[NEWEST].model_bytes / 1e9
+    minutes = round(size * 1000 / words["rate"] / 60)
+    rows = [
+        (p.say("engine"), 0, p.say("image_disk", disk=words["image_gigabytes"])),
+        (p.say("model", gb=f"{size:.1f}"), minutes, p.say("minutes", value=minutes)),
+        (p.say("serve"), 0, p.say("unknown")),
+    ]
+    for name, known, told in rows:
+        width = room_ * 0.72 if known else 14
+        p.text(EDGE, p.y + 17, name)
+        p.rect(left, p.y + 3, width, 18, "amber" if known else "paper", bool(known),
+               "" if known else " dash", 4)  # fmt: skip
+        p.text(left + width + 8, p.y + 17, told, "soft")
+        p.move(27)
+    p.move(8)
+    x = EDGE
+    for key, hue, hatch, more in (("measured", "green-solid", False, ""), ("estimated", "amber", True, ""),
+                                  ("unknown", "paper", False, " dash")):  # fmt: skip
+        p.rect(x, p.y + 3, 22, 16, hue, hatch, more, 4)
+        p.text(x + 30, p.y + 16, p.say(key), "soft")
+        x += 46 + breadth(p.say(key), "soft")
+    p.move(20)
+
+
+# ---- npu-smi ----
+
+
+def npusmi(p: Picture) -> None:
+    "The record's own words, blanks shortened, with numbers at what counts."
+    machine, lines = recorded(), read_record(RECORD).commands["npu-smi info"].splitlines()
+    device, count = machine.smi.devices[0], len(machine.smi.devices)
+    facts = vars(device) | {"driver": machine.driver, "used": f"{device.hbm_used_mb / 1024:.1f}"}
+    marks = [mark["of"].format(**facts) for mark in p.words["marks"]]
+    last = next(line for line in lines if "No running" in line)
+    p.note(p.say("source"))
+    y, found = p.move(12), {}
+    shown = [lines[1], *lines[3:5], *lines[6:8], "", last]
+    p.rect(EDGE, y, WIDTH - 2 * EDGE, 26 * len(shown) + 16, "grey")
+    for line in shown:
+        y += 26
+        if not line:
+            p.text(EDGE + 14, y, p.say("more", count=count - 1), "soft")
+        for place, cell in enumerate(line.strip("|").split("|")):
+            x = EDGE + 14 + (0, 98, 218)[place]
+            fields = [each for each in re.split(r"\s{2,}", re.sub(r" +/ +", " / ", cell.strip()))]
+            if place == 2:  # two of six columns are left out
+                fields[1 + (line in (lines[3], lines[6]))] = "…"
+            for told in fields:
+                for number, mark in enumerate(marks):
+                    if mark in told and number not in found:
+                        at = x + breadth(told[: told.index(mark)], "code")
+                        found[number] = (at - 4, y - 15, breadth(mark, "code") + 8)
+                        p.rect(*found[number], 20, "amber", round_=4)
+                p.text(x, y, told, "code")
+                x += max(breadth(told + "  ", "code"), 94 * (place == 2 and told != "…"))
+    p.move(26 * len(shown) + 16 + 8)
+    for number, mark in enumerate(p.words["marks"]):
+        x, top, width = found[number]
+        p.badge(x + width + 2, top, number + 1, "amber")
+        p.badge(EDGE + 11, p.move(26) - 5, number + 1, "amber")
+        lines = wrapped(mark[p.language].format(**facts), WIDTH - 2 * EDGE - 34)
+        for place, line in enumerate(lines):
+            p.text(EDGE + 34, p.y + 20 * place, line)
+        p.move(20 * (len(lines) - 1))
+    p.move(-4)
+
+
+# ---- tokens ----
+
+
+def tokens(p: Picture) -> None:
+    "Every token a box, its id below."
+    words = p.words
+    kinds = {"special": "violet", "layout": "grey", "yours": "green", "added": "amber"}
+    p.note(p.say("note"))
+    x, y = EDGE, p.move(10)
+    for key, hue in kinds.items():
+        width = 30 + breadth(p.say(key), "soft") + 16
+        if x + width > WIDTH - EDGE:
+            x, y = EDGE, p.move(24)
+        p.rect(x, y + 3, 22, 16, hue, round_=4)
+        p.text(x + 30, y + 16, p.say(key), "soft")
+        x += width
+    p.move(22)
+    for key, count in (("thinking", words["with_thinking"]), ("plain", len(words["pieces"]))):
+        p.text(EDGE, p.move(34), p.say(key, count=count), "head")
+        x, y = EDGE, p.move(14)
+        for place, (number, piece) in enumerate(words["pieces"][:count]):
+            told = piece.replace("\n", "⏎")
+            kind = "special" if piece.startswith("<|") else "layout"
+            if place >= words["with_thinking"]:
+                kind = "added"
+            elif 2 < place < 5:
+                kind = "yours"
+            width = max(breadth(told, "code"), breadth(str(number), "soft")) + 14
+            if x + width > WIDTH - EDGE:
+                x, y = EDGE, y + 58
+            p.box(x, y, width, 50, f"{told}\n{number}", kinds[kind], ("code", "plain"))
+            x += width + 7
+        p.y = y + 50
+
+
+# ---- a tool call ----
+
+
+def toolcall(p: Picture) -> None:
+    "A sequence: time runs down."
+    lanes = [EDGE + 48, 190, 330, WIDTH - EDGE - 48]
+    y = p.move(6)
+    for x, actor, hue in zip(lanes, p.words["actors"], ("blue", "violet", "violet", "blue")):
+        p.box(x - 48, y, 96, 50, actor[p.language], hue, ("bold",))
+    top, phases = y + 50, {0: "first", 4: "between", 6: "second"}
+    y, drawn = top, []
+    for place, message in enumerate(p.words["messages"]):
+        if place in phases:
+            y += 34
+            drawn.append(("phase", y, p.say(phases[place])))
+            y += 6
+        y += 44
+        drawn.append(("message", y, message))
+    for x in lanes:
+        p.add(f'<path class="thin" d="M{x} {top:g}V{y + 14:g}"/>')
+    for kind, at, what in drawn:
+        if kind == "phase":
+            p.rect(EDGE, at - 18, WIDTH - 2 * EDGE, 26, "grey")
+            p.text(EDGE + 10, at, what, "soft")
+            continue
+        told, start, end = what[p.language], lanes[what["from"]], lanes[what["to"]]
+        width, left = breadth(told, "plain"), min(start, end)
+        middle = max(EDGE + width / 2 + 4, min((start + end) / 2, WIDTH - EDGE - width / 2 - 4))
+        if width > abs(end - start) and left == lanes[0]:
+            middle = left + 10 + width / 2
+        p.add(f'<rect x="{middle - width / 2 - 4:g}" y="{at - 24:g}" width="{width + 8:g}" '
+              'height="20" fill="var(--paper)"/>')  # fmt: skip
+        p.text(middle, at - 9, told, "plain", "middle")
+        p.wire((start, at), (end, at), dash=what.get("back", False))
+    p.y = y + 18
+    p.note(p.say("note"))
+
+
+# ---- a download ----
+
+
+def download(p: Picture) -> None:
+    "What should happen at the left, what may happen at the right."
+    wide, right, narrow = 190, 292, WIDTH - EDGE - 292
+    rows = [
+        ("listed", "refused", "rose"), ("fetching", "cut", "amber"),
+        ("hashed", "wrong", "rose"), ("whole", "changed", "amber"),
+    ]  # fmt: skip
+    middle, y = EDGE + wide / 2, p.move(30)
+    p.text(middle + 10, y - 6, p.say("asked"), "soft")
+    p.wire((middle, y - 22), (middle, y))
+    for place, (good, bad, hue) in enumerate(rows):
+        told = "\n".join([p.say(bad), *wrapped(p.say(f"{bad}_more"), narrow - 16, "soft")])
+        height = max(58, 20 + 19 * len(told.split("\n")))
+        look = "green" if good == "whole" else "blue"
+        p.box(EDGE, y, wide, 58, f"{p.say(good)}\n{p.say(f'{good}_more')}", look, ("bold", "plain"))
+        p.box(right, y, narrow, height, told, hue, ("bold", "plain"))
+        at = y + 29
+        if good == "fetching":
+            p.wire((EDGE + wide, at - 12), (right, at - 12))
+            p.wire((right, at + 14), (EDGE + wide, at + 14), dash=True)
+            p.text((EDGE + wide + right) / 2, at + 31, p.say("resume"), "soft", "middle")
+            fetch = y
+        else:
+            p.wire((EDGE + wide, at), (right, at))
+        if good == "hashed":  # back to fetching
+            p.wire((250, at), (250, fetch + 58 + 26), (middle + 60, fetch + 58 + 26), (middle + 60, fetch + 58), dash=True)  # fmt: skip
+            p.text(258, at - 12, p.say("again"), "soft")
+        down = y + max(58, height)
+        if good != "whole":
+            p.wire((middle, y + 58), (middle, down + 40))
+            y = down + 40
+        else:
+            repair = down + 36
+            p.wire((right + narrow / 2, y + height), (right + narrow / 2, repair))
+            words = f"{p.say('repaired')}\n{p.say('repaired_more')}"
+            p.box(right, repair, narrow, 58, words, "violet", ("bold", "plain"))
+            p.wire((right, repair + 29), (middle, repair + 29), (middle, y + 58), dash=True)
+            p.y = repair + 58
+    p.move(4)
+    p.note(p.say("serve"))
+
+
+# ---- a batch ----
+
+
+def batch(p: Picture) -> None:
+    "Eight bars one after another, and eight at once, on one axis."
+    words = p.words
+    one, all_, count = words["one_by_one"], words["at_once"], words["count"]
+    p.filled = {"one": one, "all": all_}
+    p.note(p.say("where", date=words["measured_on"]))
+    room_ = WIDTH - 2 * EDGE - 24
+    scale, left = room_ / (int(one) + 1), EDGE + 24
+    for key, value in (("one", one), ("all", all_)):
+        p.text(EDGE, p.move(34), p.say(key, value=value), "head")
+        y = p.move(10)
+        for place in range(count):
+            width = scale * value / (count if key == "one" else 1)
+            x = left + (place * width if key == "one" else 0)
+            p.rect(x, y + 2, width, 14, "amber-solid" if key == "one" else "green-solid", round_=3)
+            p.text(EDGE + 14, y + 14, str(place + 1), "soft", "end")
+            y += 19
+        p.y = y
+    y = p.move(8)
+    p.add(f'<path class="thin" d="M{left} {y:g}H{WIDTH - EDGE}"/>')
+    for second in range(0, int(one) + 1, 2):
+        x = left + second * scale
+        p.add(f'<path class="thin" d="M{x:g} {y:g}v5"/>')
+        p.text(x, y + 20, p.say("axis", value=second), "soft", "middle")
+    p.y = y + 26
+    p.note(p.say("share"))
+
+
+# ---- memory ----
+
+
+def memory(p: Picture) -> None:
+    "One scale for all devices; each part has its number, a letter and a look."
+    stack, shapes = stacks()[NEWEST], rows_of("memory.toml")["shapes"]
+    p.note(p.say("note", sglang=stack.version("sglang"), stack=stack.name))
+    looks = {"weights": ("blue", False), "cache": ("green", False), "left": ("grey", False), "taken": ("rose", True)}  # fmt: skip
+    signs = dict(zip(looks, "ABCD"))
+    x, y = EDGE, p.move(12)
+    for key, (hue, hatch) in looks.items():
+        told = f"{signs[key]}  {p.say(key)}"
+        width = 46 + breadth(told, "soft")
+        if x + width > WIDTH - EDGE + 16:
+            x, y = EDGE, p.move(26)
+        p.rect(x, y + 3, 22, 16, hue, hatch, round_=4)
+        p.text(x + 30, y + 16, told, "soft")
+        x += width
+    p.move(24)
+    scale = (WIDTH - 2 * EDGE) / 64
+    for row in p.words["rows"]:
+        chip, name = chip_named(row["device"]), row["model"]
+        found = room(shape_of(shapes[name], name), chip, stack, {"--tp-size": str(row["tp"])}).found
+        total = chip.total_mib / 1024
+        sizes = {
+            "weights": found.weight_bytes / GIB,
+            "cache": found.max_total_tokens * found.kv_bytes_per_token / GIB,
+            "left": found.free_bytes / GIB,
+        }
+        sizes["taken"] = total - sum(sizes.values())
+        key, model = "one" if row["tp"] == 1 else "several", name.split("/")[1]
+        head = p.say(key, model=model, device=row["device"], tp=row["tp"])
+        p.text(EDGE, p.move(36), head, "head")
+        p.text(WIDTH - EDGE, p.y, p.say("total", total=f"{total:.1f}"), "soft", "end")
+        x, y = EDGE, p.move(10)
+        for part, size in sizes.items():
+            width = size * scale
+            p.rect(x, y, width, 30, *looks[part], round_=min(4, width / 3))
+            if width > 20:
+                p.text(x + width / 2, y + 20, signs[part], "bold", "middle")
+            x += width
+        told = "   ".join(f"{signs[part]} {size:.1f}" for part, size in sizes.items())
+        p.text(EDGE, p.move(50), f"{told}  GiB", "soft")
+        told = p.say("tokens", tokens=f"{found.max_total_tokens:,}", contexts=found.contexts)
+        p.text(EDGE, p.move(20), told, "soft")
+
+
+PICTURES = (layers, routes, versions, timeline, npusmi, tokens, toolcall, download, batch, memory)
+
+
+def made() -> dict[str, str]:
+    "Every file's name and text."
+    files = {}
+    for draw in PICTURES:
+        for language, mark in LANGUAGES.items():
+            picture = Picture(draw.__name__, language)
+            draw(picture)
+            files[f"{draw.__name__}{mark}.svg"] = picture.svg()
+    return files
+
+
+def main() -> int:  # exit code
+    "Write the files, or say which is out of date."
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where one is old")
+    check, stale = parser.parse_args().check, []
+    OUT.mkdir(exist_ok=True)
+    for name, text in made().items():
+        path = OUT / name
+        if path.exists() and path.read_text(encoding="utf8") == text:
+            continue
+        if check:
+            stale.append(name)
+        else:
+            path.write_text(text, encoding="utf8")
+    for name in stale:
+        print(f"nbs/pictures/{name} is out of date: python tools/pictures.py", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
