@@ -12,11 +12,12 @@ import sys
 import tomllib
 from dataclasses import replace
 from html import escape
+from itertools import accumulate
 from pathlib import Path
 from unicodedata import east_asian_width
 
 from qwen_npu_tut.engine.memory import GIB, chip_named, room, shape_of
-from qwen_npu_tut.engine.stacks import changes, fitting_stack, rows_of, stacks
+from qwen_npu_tut.engine.stacks import fitting_stack, rows_of, stacks
 from qwen_npu_tut.host.machine import Machine, Smi, read_machine
 from qwen_npu_tut.host.record import read_record
 from qwen_npu_tut.host.software import Cann, Software
@@ -43,7 +44,7 @@ DARK = {
     "violet": "#2d2546", "violet-edge": "#b49be9", "grey": "#252a33", "grey-edge": "#9097a5",
 }  # fmt: skip
 HUES = [name for name in LIGHT if f"{name}-edge" in LIGHT]
-SIZES = {"title": 19, "head": 16, "word": 15, "bold": 15, "plain": 14, "soft": 14, "code": 14}  # of letters
+SIZES = dict(title=19, head=16, word=15, bold=14, plain=14, soft=14, code=14)  # of letters
 SANS = "system-ui,'Segoe UI',Roboto,'PingFang SC','Microsoft YaHei','Noto Sans CJK SC',sans-serif"
 MONO = "ui-monospace,Menlo,Consolas,'DejaVu Sans Mono','Noto Sans Mono CJK SC',monospace"
 
@@ -76,9 +77,7 @@ def breadth(text: str, kind: str = "word") -> float:
             return 1.0
         if kind == "code":
             return 0.61
-        if letter in " .,:;'|!()[]ijlft/-":
-            return 0.41
-        return 0.92 if letter in "MWmw@%" else 0.72 if letter.isupper() else 0.64
+        return 0.92 if letter in "MWmw@%" else 0.7 if letter.isupper() else 0.61
 
     heavy = 1.06 if kind in ("title", "head", "bold") else 1
     return sum(map(em, text)) * SIZES[kind] * heavy
@@ -110,14 +109,14 @@ class Picture:
     def __init__(self, name: str, language: str):
         self.name, self.language, self.words = name, language, WORDS[name]
         self.parts, self.y = [], 0.0
-        self.filled = {}  # what desc needs to know
         self.move(EDGE + 22)
         self.text(EDGE, self.y, self.say("title"), "title")
         self.move(14)
 
     def say(self, key: str, **values) -> str:
-        "A phrase of this picture."
-        return self.words[key][self.language].format(**values)
+        "A phrase of this picture; its plain values are known by their names."
+        plain = {name: each for name, each in self.words.items() if not isinstance(each, dict)}
+        return self.words[key][self.language].format(**plain | values)
 
     def move(self, down: float) -> float:
         self.y += down
@@ -167,10 +166,22 @@ class Picture:
         if not tip:
             return
         (x0, y0), (x, y) = points[-2:]
-        dx, dy = (x > x0) - (x < x0), (y > y0) - (y < y0)
-        left, right = (x - 8 * dx - 4 * dy, y - 8 * dy - 4 * dx), (x - 8 * dx + 4 * dy, y - 8 * dy + 4 * dx)  # fmt: skip
-        corners = f"{x:g},{y:g} {left[0]:g},{left[1]:g} {right[0]:g},{right[1]:g}"
-        self.add(f'<polygon class="tip" points="{corners}"/>')
+        turn = {(1, 0): 0, (0, 1): 90, (-1, 0): 180, (0, -1): 270}
+        angle = turn[(x > x0) - (x < x0), (y > y0) - (y < y0)]
+        move = f"translate({x:g} {y:g}) rotate({angle})"
+        self.add(f'<path class="tip" d="M0 0L-8 -4V4Z" transform="{move}"/>')
+
+    def key(self, entries) -> None:
+        "What each look stands for, one behind the other: text, hue, whether hatched, border."
+        x, y = EDGE, self.move(12)
+        for told, hue, hatch, more in entries:
+            width = 30 + breadth(told, "soft")
+            if x + width > WIDTH - EDGE:
+                x, y = EDGE, self.move(25)
+            self.rect(x, y + 3, 22, 16, hue, hatch, more, 4)
+            self.text(x + 30, y + 16, told, "soft")
+            x += width + 16
+        self.move(22)
 
     def svg(self) -> str:
         "The file's text."
@@ -183,7 +194,7 @@ class Picture:
             for hue in HUES
             if f"#hatch-{hue}" in body
         )
-        title, desc = self.say("title"), self.say("desc", **self.filled)
+        title, desc = self.say("title"), self.say("desc")
         return (
             f"<!-- Made by tools/pictures.py from tools/pictures.toml: edit those. -->\n"
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
@@ -201,14 +212,10 @@ def recorded() -> Machine:
     return read_machine(read_record(RECORD))
 
 
-# ---- the layers ----
-
-COLUMNS = {"npu": NEWEST, "cpu": "cpu", "emulated": "emulated"}
-
-
 def layers(p: Picture) -> None:
     "Three ways down from one protocol."
-    columns = {name: stacks()[stack] for name, stack in COLUMNS.items()}
+    columns = {"npu": NEWEST, "cpu": "cpu", "emulated": "emulated"}
+    columns = {name: stacks()[stack] for name, stack in columns.items()}
     npu, full, wide = columns["npu"], WIDTH - 2 * EDGE, 152
     p.note(p.say("legend"))
     y, middle = p.move(20), WIDTH / 2
@@ -232,43 +239,39 @@ def layers(p: Picture) -> None:
     y = p.move(20)
     for x, (name, stack) in zip(lefts, columns.items()):
         told = [p.say(name), p.say("stack", stack=stack.name)]
-        told += [f"SGLang {stack.version('sglang')}", p.say("grade", grade=stack.pins["sglang"].proof)]
+        sglang = stack.pins["sglang"]
+        told += [f"SGLang {sglang.version}", p.say("grade", grade=sglang.proof)]
         p.box(x, y, wide, 92, "\n".join(told), "paper", ("bold", "plain"))
     y = p.move(104)
     torches = [f"torch {stack.version('torch')}" for stack in columns.values()]
     torches[0] += f"\ntorch_npu {npu.version('torch-npu')}"
     torches[2] += "\n" + p.say("pretended")
-    kernels = [f"sgl-kernel-npu\n{npu.version('sgl-kernel-npu')}"]
-    kernels += [p.say("own"), p.say("pretended_kernels")]
-    paths = [p.say(key) for key in ("ascend", "plugin", "ascend")]
-    for chapter, told, hue in ((5, paths, "blue"), (2, torches, "violet"), (3, kernels, "violet")):
-        for place, (x, words) in enumerate(zip(lefts, told)):
-            hatch = place == 2 and hue == "violet"
-            p.box(x, y, wide, 48, words, hue, ("plain",), " dash" if hatch else "")
-        p.badge(EDGE, y, chapter)
-        y = p.move(58)
+    kernels = f"sgl-kernel-npu\n{npu.version('sgl-kernel-npu')}"
     cann = f"CANN {npu.version('cann')}\nNNAL {npu.version('cann')}"
-    for place, words in enumerate((cann, p.say("driver", driver=npu.version("driver")))):
-        p.box(EDGE, y + place * 58, wide, 48, words, "amber", ("plain",))
-        p.badge(EDGE, y + place * 58, 1)
+    rows = [  # chapter, hue, a text for each column
+        (5, "blue", [p.say("ascend"), p.say("plugin"), p.say("ascend")]),
+        (2, "violet", torches),
+        (3, "violet", [kernels, p.say("own"), p.say("pretended_kernels")]),
+        (1, "amber", [cann]),
+        (1, "amber", [p.say("driver", driver=npu.version("driver"))]),
+        (1, "green", [p.say("hardware"), p.say("processor"), p.say("processor")]),
+    ]
     for x in lefts[1:]:
-        p.box(x, y, wide, 106, p.say("none"), "paper", ("soft",), " dash")
-    y = p.move(116)
-    for x, key in zip(lefts, ("hardware", "processor", "processor")):
-        p.box(x, y, wide, 48, p.say(key), "green", ("bold", "plain"))
-    p.badge(EDGE, y, 1)
-    p.move(56)
+        p.box(x, y + 3 * 58, wide, 106, p.say("none"), "paper", ("soft",), " dash")
+    for chapter, hue, told in rows:
+        for x, words in zip(lefts, told):
+            pretended = hue == "violet" and x == lefts[2]
+            p.box(x, p.y, wide, 48, words, hue, ("plain",), " dash" if pretended else "")
+        p.badge(EDGE, p.y, chapter)
+        p.move(58)
     p.note(p.say("note"))
-
-
-# ---- routes ----
 
 
 def server(machine: Machine, cann="", driver="", **more) -> Machine:
     "That machine with another CANN (and its NNAL) or another driver; empty: none."
-    made = replace(machine.software, canns=(Cann("/usr/local/Ascend/cann", cann, {}, ()),) if cann else (),
-                   nnal=cann)  # fmt: skip
-    made = replace(made, driver=replace(made.driver, version=driver) if driver else None)
+    canns = (Cann("/usr/local/Ascend/cann", cann, {}, ()),) if cann else ()
+    file = replace(machine.software.driver, version=driver) if driver else None
+    made = replace(machine.software, canns=canns, nnal=cann, driver=file)
     return replace(machine, software=made, smi=replace(machine.smi, driver=driver or None), **more)
 
 
@@ -278,8 +281,9 @@ def route_leaves() -> dict[str, str]:
     newest, oldest = (stacks()[name].version("driver") for name in (NEWEST, "cann-8.2"))
     canns = [stacks()[f"cann-{each}"].version("cann") for each in ("8.2", "8.3", "8.5", "9.0")]
     other = stacks()["cann-9.1"].version("cann")
+    bare = replace(a2, npus=(), nodes=(), software=Software(), smi=Smi("command_not_found"))
     machines = {
-        "no card": replace(a2, npus=(), nodes=(), software=Software(), smi=Smi("command_not_found")),
+        "no card": bare,
         "no driver": server(a2),
         "no docker": server(a2, driver=newest),
         "image": server(a2, driver=newest, docker=True),
@@ -288,7 +292,7 @@ def route_leaves() -> dict[str, str]:
         "old x86_64": server(a2, driver=oldest, docker=True, architecture="x86_64"),
         f"other {other}": server(a2, other, newest, docker=True),
         f"alone {other}": server(a2, other, newest),
-    }  # fmt: skip
+    }
     machines |= {f"CANN {cann}": server(a2, cann, newest) for cann in canns}
     return {name: fitting_stack(machine).name for name, machine in machines.items()}
 
@@ -354,12 +358,14 @@ def routes(p: Picture) -> None:
     branch(p, p.say("driver"), no, yes, [("qwen-npu check", p.say("no_driver", **needed))])
     canns = [up(end, "cann_is", cann=end[5:]) for end in ends if end.startswith("CANN")]
     needed["cann"] = version("no docker", "cann")
-    canns += [up(end, end[:5], other=end[6:], **needed) for end in ends if end[:5] in ("other", "alone")]
+    others = [end for end in ends if end[:5] in ("other", "alone")]
+    canns += [up(end, end[:5], other=end[6:], **needed) for end in others]
     branch(p, p.say("cann"), yes, no, canns)
     bare = up("no docker", "no_docker", cann=needed["cann"])
     branch(p, p.say("docker"), no, yes, [bare])
     newest, oldest = version("image", "driver"), version("old aarch64", "driver")
-    older = [up("old aarch64", "old_arm", driver=oldest), up("old x86_64", "old_intel", driver=newest)]
+    older = [up("old aarch64", "old_arm", driver=oldest)]
+    older += [up("old x86_64", "old_intel", driver=newest)]
     branch(p, p.say("young", driver=newest), yes, no, [up("image", "image")], older)
     p.add(f'<path class="thin" d="M{EDGE} {p.y:g}H{WIDTH - EDGE}"/>')
     p.move(22)
@@ -368,8 +374,6 @@ def routes(p: Picture) -> None:
     branch(p, p.say("internet"), "", "", offline)
     p.move(-22)
 
-
-# ---- versions ----
 
 LETTERS = {  # of a grade, and its hue
     "npu": ("N", "green"), "emulated": ("E", "violet"), "cpu": ("C", "blue"),
@@ -393,35 +397,34 @@ def versions(p: Picture) -> None:
             p.text(x + 34, y + 16, line, "soft")
             y += 20
         y += 6
-    p.text(x + 12, y + 16, "≠", "bold", "middle")
-    p.text(x + 34, y + 16, p.say("disputed"), "soft")
-    p.y = y + 36
+    for sign, key in (("≠", "disputed"), ("†", "refused")):
+        p.text(x + 12, y + 16, sign, "bold", "middle")
+        p.text(x + 34, y + 16, p.say(key), "soft")
+        y += 24
+    p.y = y + 16
 
     columns = [  # of each half: heading, width, what a stack has there
         [("driver", 72), ("CANN", 80), ("Python", 62), ("chip", 66), ("arch", 88)],
-        [("torch", 62), ("torch-npu", 98), ("SGLang", 94), ("kernels", 138)],
+        [("torch", 58), ("torch-npu", 106), ("SGLang", 98), ("kernels", 140)],
     ]
     for half in columns:
-        left = WIDTH - EDGE - sum(width for _, width in half)
+        begins = list(accumulate([width for _, width in half], initial=0))
+        left = WIDTH - EDGE - begins[-1]  # the stacks' names take the rest
         p.text(EDGE, p.y + 14, p.say("stack"), "soft")
-        for (name, width), x in zip(half, starts(left, half)):
+        for (name, width), x in zip(half, begins):
             told = p.say(name) if name in p.words else name.replace("-", "_")
-            p.text(x + width / 2, p.y + 14, told, "bold", "middle")
+            p.text(left + x + width / 2, p.y + 14, told, "bold", "middle")
         p.move(22)
         for stack in rows:
-            lines = wrapped(stack.name.replace("emulated-", "emulated- ").replace("-next", " -next"), left - EDGE - 6, "bold")  # fmt: skip
+            name = stack.name.replace("d-g", "d-\ng").replace("-next", "\n-next")
+            lines = f"{name}†".split("\n") if stack.refused else name.split("\n")
             for place, line in enumerate(lines):
                 p.text(EDGE, p.y + 29 + 19 * place - 9 * (len(lines) - 1), line, "bold")
-            for (name, width), x in zip(half, starts(left, half)):
-                p.box(x + 2, p.y + 2, width - 4, 44, *cell(stack, name))
+            for (name, width), x in zip(half, begins):
+                p.box(left + x + 2, p.y + 2, width - 4, 44, *cell(stack, name))
             p.move(48)
         p.move(18)
     p.move(-24)
-
-
-def starts(left: float, columns: list) -> list[float]:
-    "Where each column begins."
-    return [left + sum(width for _, width in columns[:place]) for place in range(len(columns))]
 
 
 def cell(stack, name: str) -> tuple:
@@ -437,12 +440,11 @@ def cell(stack, name: str) -> tuple:
     return f"{pin.version}\n{signs}", hue, ("plain", "bold"), " dash" if pin.against else ""
 
 
-# ---- the time line ----
-
-
 def timeline(p: Picture) -> None:
     "Measured bars solid, estimated ones hatched, the unknown ones open."
     words, steps = p.words, p.words["steps"]
+    looks = {"measured": ("green-solid", False, ""), "estimated": ("amber", True, "")}
+    looks["unknown"] = ("paper", False, " dash")
     total = sum(step["seconds"] for step in steps)
     left, room_ = 150, WIDTH - EDGE - 150 - 66
 
@@ -451,41 +453,30 @@ def timeline(p: Picture) -> None:
         p.text(EDGE, p.move(20), where, "soft")
         p.move(12)
 
-    head(p.say("on_cpu", total=f"{total:.0f}"), p.say("where", date=words["measured_on"]))
+    head(p.say("on_cpu", total=f"{total:.0f}"), p.say("where"))
     begun = 0.0
     for step in steps:
         x, width = left + room_ * begun / total, max(3, room_ * step["seconds"] / total)
         p.text(EDGE, p.y + 17, step[p.language])
-        p.rect(x, p.y + 3, width, 18, "green-solid", round_=min(4, width / 2))
+        p.rect(x, p.y + 3, width, 18, *looks["measured"], min(4, width / 2))
         p.text(x + width + 6, p.y + 17, p.say("seconds", value=step["seconds"]), "soft")
         begun += step["seconds"]
         p.move(27)
-    head(p.say("on_npu"), p.say("assumed", rate=words["rate"]))
+    head(p.say("on_npu"), p.say("assumed"))
     size = stacks()[NEWEST].model_bytes / 1e9
     minutes = round(size * 1000 / words["rate"] / 60)
     rows = [
-        (p.say("engine"), 0, p.say("image_disk", disk=words["image_gigabytes"])),
+        (p.say("engine"), 0, p.say("image_disk")),
         (p.say("model", gb=f"{size:.1f}"), minutes, p.say("minutes", value=minutes)),
         (p.say("serve"), 0, p.say("unknown")),
     ]
     for name, known, told in rows:
         width = room_ * 0.72 if known else 14
         p.text(EDGE, p.y + 17, name)
-        p.rect(left, p.y + 3, width, 18, "amber" if known else "paper", bool(known),
-               "" if known else " dash", 4)  # fmt: skip
+        p.rect(left, p.y + 3, width, 18, *(looks["estimated"] if known else looks["unknown"]), 4)
         p.text(left + width + 8, p.y + 17, told, "soft")
         p.move(27)
-    p.move(8)
-    x = EDGE
-    for key, hue, hatch, more in (("measured", "green-solid", False, ""), ("estimated", "amber", True, ""),
-                                  ("unknown", "paper", False, " dash")):  # fmt: skip
-        p.rect(x, p.y + 3, 22, 16, hue, hatch, more, 4)
-        p.text(x + 30, p.y + 16, p.say(key), "soft")
-        x += 46 + breadth(p.say(key), "soft")
-    p.move(20)
-
-
-# ---- npu-smi ----
+    p.key((p.say(key), *look) for key, look in looks.items())
 
 
 def npusmi(p: Picture) -> None:
@@ -528,42 +519,28 @@ def npusmi(p: Picture) -> None:
     p.move(-4)
 
 
-# ---- tokens ----
-
-
 def tokens(p: Picture) -> None:
     "Every token a box, its id below."
     words = p.words
-    kinds = {"special": "violet", "layout": "grey", "yours": "green", "added": "amber"}
+    kinds = {"special": ("violet", ""), "layout": ("grey", "")}
+    kinds |= {"yours": ("green", ""), "added": ("amber", " dash")}
     p.note(p.say("note"))
-    x, y = EDGE, p.move(10)
-    for key, hue in kinds.items():
-        width = 30 + breadth(p.say(key), "soft") + 16
-        if x + width > WIDTH - EDGE:
-            x, y = EDGE, p.move(24)
-        p.rect(x, y + 3, 22, 16, hue, round_=4)
-        p.text(x + 30, y + 16, p.say(key), "soft")
-        x += width
-    p.move(22)
+    p.key((p.say(key), hue, False, more) for key, (hue, more) in kinds.items())
     for key, count in (("thinking", words["with_thinking"]), ("plain", len(words["pieces"]))):
         p.text(EDGE, p.move(34), p.say(key, count=count), "head")
         x, y = EDGE, p.move(14)
         for place, (number, piece) in enumerate(words["pieces"][:count]):
             told = piece.replace("\n", "⏎")
             kind = "special" if piece.startswith("<|") else "layout"
-            if place >= words["with_thinking"]:
-                kind = "added"
-            elif 2 < place < 5:
-                kind = "yours"
+            kind = "yours" if piece in "你好！" else kind
+            kind = "added" if place >= words["with_thinking"] else kind
             width = max(breadth(told, "code"), breadth(str(number), "soft")) + 14
             if x + width > WIDTH - EDGE:
                 x, y = EDGE, y + 58
-            p.box(x, y, width, 50, f"{told}\n{number}", kinds[kind], ("code", "plain"))
+            (hue, more), look = kinds[kind], "bold" if kind == "yours" else "code"
+            p.box(x, y, width, 50, f"{told}\n{number}", hue, (look, "plain"), more)
             x += width + 7
         p.y = y + 50
-
-
-# ---- a tool call ----
 
 
 def toolcall(p: Picture) -> None:
@@ -572,36 +549,25 @@ def toolcall(p: Picture) -> None:
     y = p.move(6)
     for x, actor, hue in zip(lanes, p.words["actors"], ("blue", "violet", "violet", "blue")):
         p.box(x - 48, y, 96, 50, actor[p.language], hue, ("bold",))
-    top, phases = y + 50, {0: "first", 4: "between", 6: "second"}
-    y, drawn = top, []
+    y += 50
+    end, phases = y + 564, {0: "first", 4: "between", 6: "second"}
+    for x in lanes:
+        p.add(f'<path class="thin" d="M{x} {y:g}V{end:g}"/>')
     for place, message in enumerate(p.words["messages"]):
         if place in phases:
-            y += 34
-            drawn.append(("phase", y, p.say(phases[place])))
-            y += 6
+            p.rect(EDGE, y + 16, WIDTH - 2 * EDGE, 26, "grey")
+            p.text(EDGE + 10, y + 34, p.say(phases[place]), "soft")
+            y += 40
         y += 44
-        drawn.append(("message", y, message))
-    for x in lanes:
-        p.add(f'<path class="thin" d="M{x} {top:g}V{y + 14:g}"/>')
-    for kind, at, what in drawn:
-        if kind == "phase":
-            p.rect(EDGE, at - 18, WIDTH - 2 * EDGE, 26, "grey")
-            p.text(EDGE + 10, at, what, "soft")
-            continue
-        told, start, end = what[p.language], lanes[what["from"]], lanes[what["to"]]
-        width, left = breadth(told, "plain"), min(start, end)
-        middle = max(EDGE + width / 2 + 4, min((start + end) / 2, WIDTH - EDGE - width / 2 - 4))
-        if width > abs(end - start) and left == lanes[0]:
-            middle = left + 10 + width / 2
-        p.add(f'<rect x="{middle - width / 2 - 4:g}" y="{at - 24:g}" width="{width + 8:g}" '
-              'height="20" fill="var(--paper)"/>')  # fmt: skip
-        p.text(middle, at - 9, told, "plain", "middle")
-        p.wire((start, at), (end, at), dash=what.get("back", False))
+        told, start, stop = message[p.language], lanes[message["from"]], lanes[message["to"]]
+        width = breadth(told, "plain")
+        middle = max((start + stop) / 2, lanes[0] + 10 + width / 2)
+        back = f'x="{middle - width / 2 - 4:g}" y="{y - 24:g}" width="{width + 8:g}" height="20"'
+        p.add(f'<rect {back} fill="var(--paper)"/>')
+        p.text(middle, y - 9, told, "plain", "middle")
+        p.wire((start, y), (stop, y), dash=message.get("back", False))
     p.y = y + 18
     p.note(p.say("note"))
-
-
-# ---- a download ----
 
 
 def download(p: Picture) -> None:
@@ -614,8 +580,8 @@ def download(p: Picture) -> None:
     middle, y = EDGE + wide / 2, p.move(30)
     p.text(middle + 10, y - 6, p.say("asked"), "soft")
     p.wire((middle, y - 22), (middle, y))
-    for place, (good, bad, hue) in enumerate(rows):
-        told = "\n".join([p.say(bad), *wrapped(p.say(f"{bad}_more"), narrow - 16, "soft")])
+    for good, bad, hue in rows:
+        told = "\n".join([p.say(bad), *wrapped(p.say(f"{bad}_more"), narrow - 16, "plain")])
         height = max(58, 20 + 19 * len(told.split("\n")))
         look = "green" if good == "whole" else "blue"
         p.box(EDGE, y, wide, 58, f"{p.say(good)}\n{p.say(f'{good}_more')}", look, ("bold", "plain"))
@@ -629,8 +595,10 @@ def download(p: Picture) -> None:
         else:
             p.wire((EDGE + wide, at), (right, at))
         if good == "hashed":  # back to fetching
-            p.wire((250, at), (250, fetch + 58 + 26), (middle + 60, fetch + 58 + 26), (middle + 60, fetch + 58), dash=True)  # fmt: skip
-            p.text(258, at - 12, p.say("again"), "soft")
+            bend, foot = EDGE + wide - 40, fetch + 58
+            way = [(240, at), (240, foot + 24), (bend, foot + 24), (bend, foot)]
+            p.wire(*way, dash=True)
+            p.text(246, at - 12, p.say("again"), "soft")
         down = y + max(58, height)
         if good != "whole":
             p.wire((middle, y + 58), (middle, down + 40))
@@ -646,15 +614,11 @@ def download(p: Picture) -> None:
     p.note(p.say("serve"))
 
 
-# ---- a batch ----
-
-
 def batch(p: Picture) -> None:
     "Eight bars one after another, and eight at once, on one axis."
     words = p.words
     one, all_, count = words["one_by_one"], words["at_once"], words["count"]
-    p.filled = {"one": one, "all": all_}
-    p.note(p.say("where", date=words["measured_on"]))
+    p.note(p.say("where"))
     room_ = WIDTH - 2 * EDGE - 24
     scale, left = room_ / (int(one) + 1), EDGE + 24
     for key, value in (("one", one), ("all", all_)):
@@ -677,25 +641,14 @@ def batch(p: Picture) -> None:
     p.note(p.say("share"))
 
 
-# ---- memory ----
-
-
 def memory(p: Picture) -> None:
     "One scale for all devices; each part has its number, a letter and a look."
     stack, shapes = stacks()[NEWEST], rows_of("memory.toml")["shapes"]
     p.note(p.say("note", sglang=stack.version("sglang"), stack=stack.name))
-    looks = {"weights": ("blue", False), "cache": ("green", False), "left": ("grey", False), "taken": ("rose", True)}  # fmt: skip
+    looks = {"weights": ("blue", False), "cache": ("green", False)}
+    looks |= {"left": ("grey", False), "taken": ("rose", True)}
     signs = dict(zip(looks, "ABCD"))
-    x, y = EDGE, p.move(12)
-    for key, (hue, hatch) in looks.items():
-        told = f"{signs[key]}  {p.say(key)}"
-        width = 46 + breadth(told, "soft")
-        if x + width > WIDTH - EDGE + 16:
-            x, y = EDGE, p.move(26)
-        p.rect(x, y + 3, 22, 16, hue, hatch, round_=4)
-        p.text(x + 30, y + 16, told, "soft")
-        x += width
-    p.move(24)
+    p.key((f"{signs[key]}  {p.say(key)}", *look, "") for key, look in looks.items())
     scale = (WIDTH - 2 * EDGE) / 64
     for row in p.words["rows"]:
         chip, name = chip_named(row["device"]), row["model"]
