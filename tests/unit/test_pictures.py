@@ -10,10 +10,11 @@ from xml.etree import ElementTree
 
 import jinja2
 import pytest
+from drawing import breadth, broken, wrapped
 from machines import A2
-from pictures import LANGUAGES, OUT, PICTURES, ROOT, WORDS, breadth, made, wrapped
+from pictures import LANGUAGES, OUT, PICTURES, ROOT, WORDS, made
 
-from qwen_npu_tut.engine.stacks import fitting_stack, stacks
+from qwen_npu_tut.engine.stacks import changes, fitting_stack, stacks
 from qwen_npu_tut.host.machine import read_machine
 
 NAMES = [draw.__name__ for draw in PICTURES]
@@ -194,8 +195,20 @@ def test_routes_end_where_the_program_goes():
         for chip in ("910B3", "Ascend910_9392"):
             machine = replace(server, docker=True, architecture=architecture, chip=chip)
             assert fitting_stack(read_machine(machine.host())).name == wanted[7]
+    bare = read_machine(replace(server, driver="").host())
+    needed = next(each for each in changes(bare, fitting_stack(bare)) if "driver" in each)
+    assert needed == f"Install driver {server.driver} or newer."
+    assert any(f"driver {server.driver} or newer, for" in each for each in said("routes"))
     no_card = read_machine(replace(A2, chip="", driver="", canns=(), nnal="").host())
     assert any(f"Stack {fitting_stack(no_card).name}," in each for each in said("routes"))
+
+
+def test_commands_of_the_routes_are_there():
+    known = (ROOT / "qwen_npu_tut/commands.toml").read_text(encoding="utf8")
+    lines = [each for each in said("routes") if each.startswith("qwen-npu ")]
+    assert len(lines) > 8
+    for option in {word for line in lines for word in line.split() if word.startswith("--")}:
+        assert f'"{option}"' in known, option
 
 
 def test_versions_are_those_of_the_stacks():
@@ -258,6 +271,7 @@ def test_words_are_there_in_both_languages():
 
 
 def test_lines_break_where_they_may():
-    assert wrapped("one two three", breadth("one two")) == ["one two", "three"]
-    assert wrapped("权重与缓存。", breadth("权重与缓存")) == ["权重与缓", "存。"]
+    assert broken("one two three", breadth("one two"), "word") == ["one two", "three"]
+    assert broken("权重与缓存。", breadth("权重与缓存"), "word") == ["权重与缓", "存。"]
+    assert wrapped("one two three four", breadth("one two three")) == ["one two", "three four"]
     assert wrapped("a\n\nb", 100) == ["a", "", "b"]
