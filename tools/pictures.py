@@ -318,7 +318,7 @@ def npusmi(p: Picture) -> None:
             p.text(EDGE + 14, y, p.say("more", count=count - 1), "soft")
         for place, cell in enumerate(line.strip("|").split("|")):
             x = EDGE + 14 + (0, 98, 218)[place]
-            fields = [each for each in re.split(r"\s{2,}", re.sub(r" +/ +", " / ", cell.strip()))]
+            fields = re.split(r"\s{2,}", re.sub(r" +/ +", " / ", cell.strip()))
             if place == 2:  # two of six columns are left out
                 fields[1 + (line in (lines[3], lines[6]))] = "…"
             for told in fields:
