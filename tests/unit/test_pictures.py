@@ -9,6 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import jinja2
+import pictures
 import pytest
 from drawing import breadth, broken, wrapped
 from machines import A2
@@ -30,6 +31,20 @@ def test_they_are_what_the_tool_makes():
     assert [path.name for path in FILES] == sorted(wanted)
     old = [path.name for path in FILES if path.read_text(encoding="utf8") != wanted[path.name]]
     assert not old, "python tools/pictures.py"
+
+
+def test_a_change_is_named(tmp_path, monkeypatch, capsys):
+    def run(*words: str) -> int:
+        monkeypatch.setattr("sys.argv", ["pictures.py", *words])
+        return pictures.main()
+
+    monkeypatch.setattr(pictures, "OUT", tmp_path)
+    assert run() == 0 and run("--check") == 0
+    changed = tmp_path / "tokens.zh.svg"
+    changed.write_text(changed.read_text(encoding="utf8").replace("151644", "151643"))
+    assert run("--check") == 1 and "151643" in changed.read_text(encoding="utf8")
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["nbs/pictures/tokens.zh.svg is out of date: python tools/pictures.py"]
 
 
 def test_each_is_there_in_both_languages():
