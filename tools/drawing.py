@@ -9,7 +9,8 @@ from unicodedata import east_asian_width
 
 WIDTH, EDGE = 520, 20  # of every picture: narrow enough to be read on a phone
 
-# What stands on a hue is ink: each fill and each stripe has a contrast of at least 4.5 to it.
+# Letters stand on paper or on a fill, with a contrast of 4.5 and more, and never on stripes; an edge
+# has 3 and more to both. A test reckons it.
 LIGHT = {
     "paper": "#fcfbf9", "line": "#d8d5ce", "ink": "#1d2330", "soft": "#565d6b",
     "blue": "#e4edf9", "blue-edge": "#3f6fb8", "green": "#e1f2e7", "green-edge": "#2c7d50",
@@ -119,10 +120,10 @@ class Picture:
         where = f'x="{x:g}" y="{y:g}"' + (f' text-anchor="{anchor}"' if anchor != "start" else "")
         self.add(f'<text class="{kind}" {where}>{escape(text)}</text>' if text else "")
 
-    def note(self, text: str, kind="soft", x=EDGE, width=WIDTH - 2 * EDGE) -> None:
+    def note(self, text: str) -> None:
         "Wrapped lines across the picture, below what is there."
-        for line in wrapped(text, width, kind):
-            self.text(x, self.move(SIZES[kind] * 1.4), line, kind)
+        for line in wrapped(text, WIDTH - 2 * EDGE, "soft"):
+            self.text(EDGE, self.move(20), line, "soft")
 
     def rect(self, x, y, width, height, hue="paper", hatch=False, more="", round_=8) -> None:
         place = f'x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="{round_}"'
