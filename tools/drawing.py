@@ -9,8 +9,8 @@ from unicodedata import east_asian_width
 
 WIDTH, EDGE = 520, 20  # of every picture: narrow enough to be read on a phone
 
-# Letters stand on paper or on a fill, with a contrast of 4.5 and more, and never on stripes; an edge
-# has 3 and more to both. A test reckons it.
+# Letters stand on paper or on a fill, with a contrast of 4.5 and more, and never on stripes; an
+# edge has 3 and more to both. A test reckons it.
 LIGHT = {
     "paper": "#fcfbf9", "line": "#d8d5ce", "ink": "#1d2330", "soft": "#565d6b",
     "blue": "#e4edf9", "blue-edge": "#3f6fb8", "green": "#e1f2e7", "green-edge": "#2c7d50",
