@@ -143,9 +143,9 @@ def _ask(stack, left, needed, yes: bool) -> None:
     question = phrase(row, needed=needed, told=_seconds_line(needed))
     if not yes: typer.confirm(question, abort=True)
 
-# %% ../../nbs/faces/cli.ipynb #c1a00004
 HELLO = [{"role": "user", "content": "你好！"}]
 
+# %% ../../nbs/faces/cli.ipynb #c1a00004
 @app.command()
 def up(stack: StackOption = None, model: ModelOption = None, port: PortOption = None,
        tp: DevicesOption = None, machine: RecordOption = None, yes: YesOption = False):
