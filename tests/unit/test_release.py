@@ -66,7 +66,7 @@ def test_the_address_stands_in_one_place():
     known = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True)
     if known.returncode:
         pytest.skip("git does not say which files belong to the project")
-    ours = [HERE.repository, HERE.docs.split("/qwen_npu_tut")[0], HERE.author, HERE.author_email]
+    ours = [HERE.repository, HERE.docs.rstrip("/"), HERE.author, HERE.author_email]
     typed = []
     for name in filter(None, known.stdout.split("\0")):
         file = ROOT / name
