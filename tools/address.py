@@ -22,7 +22,10 @@ class Address:
     branch: str
     author: str
     author_email: str
+    name: str
     version: str
+    description: str
+    keywords: tuple[str, ...]
 
     @property
     def known(self) -> bool:
@@ -53,7 +56,10 @@ def address(
         said["branch"],
         said["author"],
         said["author_email"],
+        said["lib_name"],
         said["version"],
+        said["description"],
+        tuple(said["keywords"].split()),
     )
 
 
