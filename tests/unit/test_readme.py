@@ -2,11 +2,12 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import build_readme
 import pytest
-from address import Address
+from address import address
 
 NBS = Path(__file__).resolve().parents[2] / "nbs"
 
@@ -68,8 +69,8 @@ def test_files_of_the_root_are_links_there_alone():
     ],
 )
 def test_the_docs_are_named_where_they_have_an_address(monkeypatch, host, shown):
-    repository = host.replace("docs.", "")
-    here = Address(repository, host, "main", "authors", "authors@example.org", "0.1.0")
+    made_up = dict(repository=host.replace("docs.", ""), docs=host, author_email="a@example.org")
+    here = replace(address(), **made_up)
     monkeypatch.setattr(build_readme, "address", lambda: here)
     assert build_readme.with_docs("[中文](README.zh.md)") == shown
     assert build_readme.with_docs("Another line") == "Another line"
