@@ -11,6 +11,7 @@ import textwrap
 from collections import defaultdict
 
 WIDTH = 100
+PARSED = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 IMPORTS = (ast.Import, ast.ImportFrom)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 HIDDEN = {"hide", "export", "exporti", "default_exp"}  # nbdev does not show such a cell's code
@@ -20,6 +21,7 @@ DIRECTIVE = re.compile(r"^#\|\s*([\w-]+):?[ \t]*(\S*)", re.M)
 SHOW_DOC = re.compile(r"^show_doc\(([\w.]+)", re.M)
 SIGNATURE = re.compile(r"^```python\n.*?^```\n", re.M | re.S)
 HEADING = re.compile(r"^### (\S+)$", re.M)
+ITALIC = re.compile(r"(?<=\n\n)\*([^*\n].*?)\*(?=\n\n|\s*\Z)", re.S)  # nbdev's docstring
 SOURCE_LINK = re.compile(r"^\[source\]\((\S+)\)\{.*\}$", re.M)
 
 
@@ -34,10 +36,10 @@ def directives(cell: dict) -> dict[str, str]:
 
 def statements(cell: dict) -> list[ast.stmt]:
     "A cell's statements; none for Markdown, and for what is not Python, such as a magic."
-    if cell["cell_type"] != "code" or "in_engine" in directives(cell):
+    if cell["cell_type"] != "code":
         return []
     try:
-        return ast.parse(text(cell)).body
+        return compile(text(cell), "a cell", "exec", PARSED).body
     except SyntaxError:
         return []
 
@@ -87,18 +89,22 @@ def imports(
     cells: list[dict],  # of the notebook as it is in nbs/
 ) -> str:  # Python; empty for a page that imports nothing
     "Every import of a page, and those of its own exports that its examples use."
-    nodes, own, examples, module = [], set(), set(), ""
+    nodes, own, unseen, read, examples, module = [], set(), set(), set(), set(), ""
     for cell in cells:
         said, body = directives(cell), statements(cell)
         module = said.get("default_exp") or module
-        nodes += [node for node in body if isinstance(node, IMPORTS)]
         rest = [node for node in body if not isinstance(node, IMPORTS)]
+        if "in_engine" not in said:  # such a cell is run elsewhere, with what it imports itself
+            nodes += [node for node in body if isinstance(node, IMPORTS)]
         if EXPORTED & said.keys():
             own |= made(rest)
+            unseen |= set() if "exports" in said else made(rest)
         else:
             examples |= used(rest)
-    if module and own & examples:
-        listed = [ast.alias(name) for name in sorted(own & examples)]
+        read |= used(rest)
+    wanted = own & examples | unseen & read
+    if module and wanted:
+        listed = [ast.alias(name) for name in sorted(wanted)]
         nodes.append(ast.ImportFrom(f"qwen_npu_tut.{module}", listed, 0))
     return import_lines(nodes)
 
@@ -199,6 +205,7 @@ def described(
     more = "" if listed else " .unlisted"
     anchor = name if "__" in name else name.lower()  # as nbdev's links to names have it
     told = HEADING.sub(lambda _: f"### `{name}` {{#{anchor}{more}}}", told, count=1)
+    told = ITALIC.sub(r"\1", told, count=1)
     return SOURCE_LINK.sub(r"[source](\1){.source-link}" if linked else "", told)
 
 
@@ -264,6 +271,10 @@ def prepare(
     cells = with_setup(in_order(page["cells"], names), original["cells"], words)
     done = []
     for cell in cells:
+        body = statements(cell)
+        boxed = body and all(isinstance(node, IMPORTS) for node in body)
+        if boxed and "in_engine" not in text(cell):
+            continue  # they stand in the box
         shown = SHOW_DOC.search(text(cell)) if cell["cell_type"] == "code" else None
         if shown and (cell["outputs"] or shown[1] in names.doc):
             cell["outputs"] = cell["outputs"] or [

@@ -135,7 +135,8 @@ def finish(
     theme = (
         '<button type="button" class="quarto-color-scheme-toggle nav-link"'
         f' title="{words["theme"]}" onclick="window.smalldocsToggleScheme()">'
-        f'<i class="bi" aria-hidden="true"></i> <span class="menu-text">{words["theme"]}</span></button>'
+        '<i class="bi" aria-hidden="true"></i>'
+        f' <span class="menu-text">{words["theme"]}</span></button>'
     )
     page = GROUP.sub(group_button, page)
     page = THEME.sub(theme, page)
