@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from inspect import signature
 import httpx
 from .base.events import table, unheard
-from .call import Endpoint, chat_body
+from .server.client import Endpoint, chat_body
 from .engine.advisories import avoids, concerns, every_advisory
 
 # %% ../nbs/contract.ipynb #c0de0001

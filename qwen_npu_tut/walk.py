@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Choice', 'choose', 'host_lacks', 'busy_devices', 'planned', 'serving', 'told_room', 'models', 'Sizes', 'sizes',
-           'to_come', 'report_on', 'refuse_early', 'made_of', 'teaching_steps', 'fetch', 'before_serving']
+           'to_come', 'agree', 'report_on', 'refuse_early', 'made_of', 'teaching_steps', 'fetch', 'before_serving']
 
 # %% ../nbs/walk.ipynb #59080629
 import os
@@ -15,18 +15,19 @@ from importlib.resources import files
 from pathlib import Path
 from .base.events import Listener, Problem, phrase, problem, table, unheard
 from .base.settings import Settings, TEACHING_MODEL, home, read_settings, shown
-from .check import Finding, Report, check, judged
-from .download import download
+from .engine.findings import Finding, Report, check, judged
+from .model.download import download
 from .engine.advisories import also_known, holes, needful, objections
 from .engine.cpu import plugin_step
 from .engine.plan import FileDone, Step, make_step, open_steps, run_plan
 from .engine.stacks import Stack, fitting_stack, preset_of, rehearsed, stacks
 from .engine.target import Engine, refuse, serving_base, supply
 from .host.machine import Machine, read_machine
+from .host.record import read_record
 from .host.system import Host, RecordedHost
-from .kernels import installation
+from .engine.installation import installation
 from .model.folder import model_folder, verify
-from .serve import find, running
+from .server.lifecycle import find, running
 from .server.handover import served_stack
 from .server.launch import Launch, further_flags, is_loopback, key_sentences
 from .server.launch import launch, room_for
@@ -56,8 +57,10 @@ class Choice:
 def choose(host: Host | None = None, /, **given) -> Choice:
     """Read the machine, this one or a recorded one, and the settings; None counts as not given.
 
-    For a recorded server an emulated stack starts as the stack that fits the server does."""
-    host = host or Host()
+    QWEN_NPU_MACHINE may name a record. For a recorded server an emulated stack starts as the stack
+    that fits the server does."""
+    record = os.environ.get("QWEN_NPU_MACHINE")
+    host = host or (read_record(Path(record)) if record else Host())
     machine, named = read_machine(host), read_settings(**given)
     stack = stacks()[named.stack] if named.stack else fitting_stack(machine)
     preset, recorded, here = preset_of(named.preset, stack), isinstance(host, RecordedHost), None
@@ -150,6 +153,14 @@ def to_come(choice: Choice) -> Sizes:
     try: steps = planned(choice, ask=False)
     except Problem: steps = []
     return sizes(choice, open_steps(steps))
+
+# %% ../nbs/walk.ipynb #b1a10002
+def agree(choice: Choice, left: Sequence[Step] = (), agreed: bool = False) -> Sizes:
+    "What is still to be fetched; `Problem` beyond a gigabyte, unless `agreed` or QWEN_NPU_YES=1."
+    needed = sizes(choice, left)
+    small = needed.download < 10**9 and not needed.beside
+    if small or agreed or os.environ.get("QWEN_NPU_YES") == "1": return needed
+    raise problem("not-agreed", needed=needed)
 
 # %% ../nbs/walk.ipynb #b1a00018
 def _probed(choice: Choice, host: Host, live: bool) -> str:

@@ -77,7 +77,7 @@ def serving(tmp_path, private_home):
     "A function that starts the stand-in for an engine (fake_engine.py), as `start` would."
     from qwen_npu_tut.server.launch import hand_over_key
     from qwen_npu_tut.server.processes import free_port
-    from qwen_npu_tut.serve import READY, Server
+    from qwen_npu_tut.server.lifecycle import READY, Server
     from qwen_npu_tut.base.settings import Settings
 
     running = []

@@ -79,11 +79,11 @@ class Store:
 
 # %% ../../nbs/base/files.ipynb #83ec035a
 @contextmanager
-def locked(
-    path: Path,  # its folder is made
-    waiting: Callable[[int], object] = lambda holder: None,  # told once who holds it (0: unknown)
-) -> Iterator[int]:  # its file descriptor: a child that inherits it holds the lock too
-    "Hold a lock for the length of a block, waiting while another process has it (flock(2))."
+def locked(path: Path, waiting: Callable[[int], object] = lambda pid: None) -> Iterator[int]:
+    """Hold a lock for the length of a block, waiting while another process has it (flock(2)).
+
+    `waiting` is told once who holds it (0: unknown). A child that inherits the descriptor, which is
+    given, holds the lock too. The file's folder is made."""
     import fcntl  # Linux and macOS have it; elsewhere nothing is installed or served
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -81,13 +81,11 @@ def _typed(name: str, value: object, origin: str) -> object:
     raise problem(wrong, origin=origin, name=name, number=number)
 
 # %% ../../nbs/base/settings.ipynb #0088ca77
-def gathered(
-    file: Path | str = "qwen-npu.toml",            # read where it exists
-    environment: Mapping[str, str] | None = None,  # QWEN_NPU_MODEL, …; this process's if None
-    defaults: Mapping[str, object] = {},           # for what nobody names: a stack's model
-    **given,                                       # None counts as not named
-) -> dict[str, tuple[object, str]]:  # each setting that somebody named: its value, and who did
-    "Settings from the defaults, the file, the environment and the caller, the later wins."
+def gathered(file: Path | str = "qwen-npu.toml", environment: Mapping[str, str] | None = None,
+             defaults: Mapping[str, object] = {}, **given) -> dict[str, tuple[object, str]]:
+    """Each setting that somebody named: its value, and who did. The later wins: defaults (a stack's
+    model), file, environment (QWEN_NPU_MODEL, …; this process's if None), caller (None: not named).
+    """
     environment = os.environ if environment is None else environment
     found = {name: (value, "the stack") for name, value in defaults.items()}
 

@@ -54,11 +54,9 @@ class FileDone:
         return (sys.executable, str(program("same_text")), str(self.path), self.text)
 
 # %% ../../nbs/engine/plan.ipynb #1edb9236
-def fits(
-    wanted: str,  # a pin such as 2.14.1, or several: 3.2.0 or 3.2.1; empty: any
-    found: str,   # what was read back, such as 2.14.1+cpu
-) -> bool:
-    "Whether a version is a wanted one; what is no version has to be the same word."
+def fits(wanted: str, found: str) -> bool:
+    """Whether a version, such as 2.14.1+cpu, is a wanted one: 2.14.1; 3.2.0 or 3.2.1; empty: any.
+    What is no version has to be the same word."""
     def is_it(version: str) -> bool:
         try: return SpecifierSet(f"=={version}", prereleases=True).contains(found)
         except ValueError: return version == found

@@ -81,11 +81,7 @@ def refuse(engine: Engine) -> None:
 # %% ../../nbs/engine/target.ipynb #7a26e70d
 TORCH = ("torch", "torchvision")  # they have to match, and come from one index
 
-def torch_index(
-    stack: Stack,
-    seconds: float = 3.0,           # how long to wait for an answer
-    opener=urllib.request.urlopen,  # what asks; a test gives its own
-) -> str:
+def torch_index(stack: Stack, seconds: float = 3.0, opener=urllib.request.urlopen) -> str:
     """The index of torch's CPU builds where it has the version; else "", the ordinary one.
 
     `QWEN_NPU_TORCH_INDEX` overrides; empty means the ordinary one."""
@@ -111,10 +107,7 @@ def package_index() -> str:
     found = re.search(r"^(?:global|install)\.index-url='([^']+)'", said, re.MULTILINE)
     return found[1] if found else ""
 
-def package_mirror(
-    seconds: float = 3.0,           # how long to wait for each answer
-    opener=urllib.request.urlopen,  # what asks; a test gives its own
-) -> str:
+def package_mirror(seconds: float = 3.0, opener=urllib.request.urlopen) -> str:
     "A mirror that answers and has pip itself; empty where none is needed, or none answers."
     if package_index(): return ""
     ordinary = "https://pypi.org/simple"
@@ -125,10 +118,10 @@ def package_mirror(
 
 # %% ../../nbs/engine/target.ipynb #7a26e718
 def sourced_environment(
-    scripts: Sequence[Path],                # such as CANN's and NNAL's set_env.sh, in order
-    base: Mapping[str, str] | None = None,  # what the shell starts from; ours if None
-) -> dict[str, str]:
-    "What a shell's environment is after sourcing scripts; `Problem` where one is missing or fails."
+        scripts: Sequence[Path], base: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What a shell's environment, from `base` or ours, is after sourcing scripts in order.
+
+    `Problem` where one is missing or fails."""
     for script in scripts:
         if not script.is_file(): raise problem("script-not-there", script=script)
     result = run_bounded(["bash", str(program("source.sh")), *map(str, scripts)], 30, base)
@@ -183,15 +176,13 @@ def _all_there(engine: Engine) -> bool:
     return _there(engine, {name: pin.version for name, pin in pins if pin.kind == "pip"})
 
 # %% ../../nbs/engine/target.ipynb #7a26e721
-def supply(
-    engine: Engine,
-    wheels: Path | None = None,
-    ask: bool = True,  # False only looks: indexes are taken to answer, and CANN may be missing
-    environment: Mapping[str, str] | None = None,  # CANN's; what its script makes if None
-) -> Supply:
+def supply(engine: Engine, wheels: Path | None = None, ask: bool = True,
+           environment: Mapping[str, str] | None = None) -> Supply:
     """Look once where an engine's packages come from; nothing else in planning asks the network.
 
-    `Problem` where the stack is refused, CANN is not there, or nobody has torch's CPU build."""
+    Without `ask` indexes are taken to answer, and CANN may be missing. `environment`: CANN's, what
+    its script makes if None. `Problem` where the stack is refused, CANN is not there, or nobody has
+    torch's CPU build."""
     refuse(engine)
     stack = engine.stack
     if stack.image: return Supply("", wheels, {}, {})

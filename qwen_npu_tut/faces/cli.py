@@ -77,8 +77,9 @@ def main() -> None:
 def _given(kind, *rows: str):
     "What a command may be given, by rows of commands.toml; one without flags goes by its place."
     for row in rows:
-        flags = table("commands.toml")[row].get("flags", ())
-        yield Annotated[kind, (typer.Option if flags else typer.Argument)(*flags, help=_help(row))]
+        known = table("commands.toml")[row]
+        flags, more = known.get("flags", ()), {"help": _help(row), "envvar": known.get("variable")}
+        yield Annotated[kind, (typer.Option if flags else typer.Argument)(*flags, **more)]
 
 Text, Number, File = str | None, int | None, Path | None
 StackOption, ModelOption, HostOption = _given(Text, "stack", "model", "host")
@@ -102,18 +103,19 @@ LogArgument, UrlArgument = _given(str, "log", "url")
 # %% ../../nbs/faces/cli.ipynb #0db8cdc7
 def _engine(screen, tell, choice, yes: bool) -> None:
     "Stages 1 to 3: a machine that is fit, a plan of known size, an engine that is whole."
-    from qwen_npu_tut import check as checking, walk
+    from qwen_npu_tut import walk
+    from qwen_npu_tut.engine.findings import check
     from qwen_npu_tut.engine.plan import open_steps, run_plan
     machine, stack = choice.engine.machine, choice.stack
     with screen.stage(1, 6, "check") as told:
-        checking.check(machine, stack).refuse()
+        check(machine, stack).refuse()
         walk.refuse_early(choice)
         told.append(_machine_line(machine))
     with screen.stage(2, 6, "plan") as told:
         steps = walk.planned(choice)
         left = open_steps(steps)
         needed = walk.sizes(choice, left)
-        checking.check(machine, stack, needed.disk).refuse()
+        check(machine, stack, needed.disk).refuse()
         told.append(_work_line(len(left), len(steps), needed))
         for sentence in needed.beside: screen.say(f"{'':15} {sentence}")
     if stack.on_npu and (left or needed.disk or needed.beside): _ask(stack, left, needed, yes)
@@ -141,15 +143,16 @@ def _ask(stack, left, needed, yes: bool) -> None:
     question = phrase(row, needed=needed, told=_seconds_line(needed))
     if not yes: typer.confirm(question, abort=True)
 
-# %% ../../nbs/faces/cli.ipynb #c1a00004
 HELLO = [{"role": "user", "content": "你好！"}]
 
+# %% ../../nbs/faces/cli.ipynb #c1a00004
 @app.command()
 def up(stack: StackOption = None, model: ModelOption = None, port: PortOption = None,
        tp: DevicesOption = None, machine: RecordOption = None, yes: YesOption = False):
     """check, plan, install, download, serve, and one reply. Safe to repeat; an interrupted one
     goes on."""
-    from qwen_npu_tut import call, serve, walk
+    from qwen_npu_tut import walk
+    from qwen_npu_tut.server import client, lifecycle
     given = dict(stack=stack, model=model, port=port, tensor_parallel=tp)
     (screen, tell), choice = _screen(), walk.choose(_host(machine), **given)
     screen.say(phrase("up", choice=choice, home=shown(home())))
@@ -157,18 +160,18 @@ def up(stack: StackOption = None, model: ModelOption = None, port: PortOption = 
     with screen.stage(4, 6, "download") as told:
         folder = walk.fetch(choice, tell, keep_served=True)
         told.append(phrase("model-whole", folder=shown(folder)))
-    client = "openai.resources.chat"  # its import takes a second; the engine takes longer
-    threading.Thread(target=__import__, args=[client], daemon=True).start()
+    name = "openai.resources.chat"  # its import takes a second; the engine takes longer
+    threading.Thread(target=__import__, args=[name], daemon=True).start()
     base = walk.serving_base(choice.stack)
     for sentence in walk.before_serving(choice, base): screen.say(f"{'':15} {sentence}")
     with screen.stage(5, 6, "serve") as told:
-        server = serve.start(walk.serving(choice, base), tell)
+        server = lifecycle.start(walk.serving(choice, base), tell)
         told.append(phrase("answers", server=server))
     with screen.stage(6, 6, "chat") as told:
-        service = call.endpoint_of(server)
-        reply = call.stream_reply(service, HELLO, think=False, out=len, max_tokens=200)
+        service = client.endpoint_of(server)
+        reply = client.stream_reply(service, HELLO, think=False, out=len, max_tokens=200)
         told.append(f"你好！ → {' '.join(reply.text.split())}")
-    curl = call.curl_line(service, call.chat_body(service.model, HELLO))
+    curl = client.curl_line(service, client.chat_body(service.model, HELLO))
     command = "qwen-npu" if shutil.which("qwen-npu") else os.path.relpath(sys.argv[0])
     screen.say(phrase("what-now", service=service, curl=curl, command=command))
 
@@ -208,15 +211,17 @@ def plan(stack: StackOption = None, format: FormatOption = "table", wheels: Whee
 def install(stack: StackOption = None, wheels: WheelsOption = None, deepep: DeepEPOption = False,
             as_written: AsWrittenOption = False, machine: RecordOption = None):
     "Carry out the plan: what is done is skipped, an interrupted run goes on."
-    from qwen_npu_tut import check as checking, kernels, walk
+    from qwen_npu_tut import walk
+    from qwen_npu_tut.engine.findings import check
+    from qwen_npu_tut.engine.installation import as_written as written
     from qwen_npu_tut.engine.plan import open_steps, run_plan
     (screen, tell), choice = _screen(), walk.choose(_host(machine), stack=stack)
     choice.refuse_recorded()
-    if as_written: steps, rest = kernels.as_written(choice.engine)
+    if as_written: steps, rest = written(choice.engine)
     else: steps, rest = walk.planned(choice, wheels, deepep), None
     left = open_steps(steps)
     needed = walk.sizes(choice, left)
-    checking.check(choice.engine.machine, choice.stack, needed.disk).refuse()
+    check(choice.engine.machine, choice.stack, needed.disk).refuse()
     screen.say(_work_line(len(left), len(steps), needed))
     with screen.stage(1, 1, "install") as told:
         run_plan(steps, os.environ, tell, choice.stack.ran)
@@ -228,7 +233,7 @@ def install(stack: StackOption = None, wheels: WheelsOption = None, deepep: Deep
 def remove(stack: StackOption = None, yes: YesOption = False):
     "Delete a stack's environment and sources, after showing their size. Models and logs stay."
     from qwen_npu_tut import walk
-    from qwen_npu_tut.serve import running
+    from qwen_npu_tut.server.lifecycle import running
     engine = walk.choose(stack=stack).engine
     folder, images = engine.folder, engine.stack.images.values()
     if not folder.is_dir(): raise problem("nothing-to-remove", folder=shown(folder))
@@ -249,7 +254,7 @@ def download(model: str, to: ToOption = None, hub: HubOption = None, source: Sou
     "Fetch a model and prove it whole; resumes."
     from qwen_npu_tut import walk
     from qwen_npu_tut.model.folder import verify as verified
-    from qwen_npu_tut.serve import outdated
+    from qwen_npu_tut.server.lifecycle import outdated
     (screen, tell), choice = _screen(silent=json_), walk.choose(model=model)
     with screen.stage(1, 1, "download") as told:
         folder = walk.fetch(choice, tell, to, hub, source, revision)
@@ -262,7 +267,7 @@ def download(model: str, to: ToOption = None, hub: HubOption = None, source: Sou
 def verify(folder: Path, quick: QuickOption = False, mend: RepairOption = False,
            json_: JsonOption = False):
     "Prove a model's folder again: every size and hash. Exit code 1 where it is not whole."
-    from qwen_npu_tut.download import repair
+    from qwen_npu_tut.model.download import repair
     from qwen_npu_tut.model.folder import verify as verified
     screen, tell = _screen(silent=json_ or not sys.stdout.isatty())
     with screen.stage(1, 1, "verify"):
@@ -278,8 +283,8 @@ def serve(stack: StackOption = None, model: ModelOption = None, port: PortOption
           machine: RecordOption = None, json_: JsonOption = False):
     """Start the service, or find it running. The engine and the model have to be there:
     `qwen-npu up` brings them."""
-    from qwen_npu_tut import serve as serving, walk
-    from qwen_npu_tut.server import handover
+    from qwen_npu_tut import walk
+    from qwen_npu_tut.server import handover, lifecycle
     given = dict(stack=stack, model=model, port=port, host=host, tensor_parallel=tp, preset=preset)
     (screen, tell), choice = _screen(silent=json_), walk.choose(_host(machine), **given)
     if print_:
@@ -290,11 +295,11 @@ def serve(stack: StackOption = None, model: ModelOption = None, port: PortOption
     base = walk.serving_base(choice.stack)
     for sentence in walk.before_serving(choice, base): screen.say(sentence)
     launch = walk.serving(choice, base)
-    if foreground: return serving.foreground(launch)
+    if foreground: return lifecycle.foreground(launch)
     with screen.stage(1, 1, "serve") as told:
-        server = serving.start(launch, tell)
+        server = lifecycle.start(launch, tell)
         told.append(phrase("serving", server=server))
-    if json_: print_json(serving.status(server.name))
+    if json_: print_json(lifecycle.status(server.name))
 
 # %% ../../nbs/faces/cli.ipynb #8fbc89bb
 @app.command()
@@ -318,7 +323,7 @@ def export(kind: KindArgument, stack: StackOption = None, model: ModelOption = N
 @app.command()
 def status(json_: JsonOption = False):
     "What the server is doing. Exit code 1 where none runs."
-    from qwen_npu_tut.serve import SERVERS, last_words, status as found
+    from qwen_npu_tut.server.lifecycle import SERVERS, last_words, status as found
     facts = found(name := read_settings().server)
     rows = [f"{name:6} {value}" for name, value in list(facts.items())[:5] if value]
     planned, printed = facts["planned"], facts["printed"]
@@ -331,7 +336,7 @@ def status(json_: JsonOption = False):
 @app.command()
 def logs(lines: LinesOption = 40, follow: FollowOption = False):
     "What the server wrote."
-    from qwen_npu_tut.serve import status as found
+    from qwen_npu_tut.server.lifecycle import status as found
     log = found(read_settings().server)["log"]
     if not log or not Path(log).is_file(): raise problem("no-log")
     with open(log, encoding="utf8", errors="replace") as file:
@@ -343,7 +348,7 @@ def logs(lines: LinesOption = 40, follow: FollowOption = False):
 @app.command()
 def stop(json_: JsonOption = False):
     "Stop the server and everything it started."
-    from qwen_npu_tut.serve import status as found, stop as end
+    from qwen_npu_tut.server.lifecycle import status as found, stop as end
     name = read_settings().server
     running = found(name)["state"] in ("running", "starting")
     end(name)
@@ -355,7 +360,7 @@ def chat(text: TextArgument = None, think: ThinkOption = False, system: SystemOp
          json_: JsonOption = False):
     """One reply from the running server, streamed; or a conversation. QWEN_NPU_URL names a
     service elsewhere."""
-    from qwen_npu_tut.call import chat_body, endpoint, explained, sampling
+    from qwen_npu_tut.server.client import chat_body, endpoint, explained, sampling
     from qwen_npu_tut.faces.terminal import Conversation, piped, say_reply, talk
     service = endpoint(read_settings())
     conversation = Conversation(service, system, think)
@@ -458,7 +463,7 @@ def diagnose(file: LogArgument, stack: LogStackOption = None, json_: JsonOption 
 def contract(url: UrlArgument, model: NameOption = None, json_: JsonOption = False):
     """What Qwen3 on SGLang should do, asked of any address. Exit code 1 where something fails. A
     key comes from QWEN_NPU_API_KEY."""
-    from qwen_npu_tut.call import Endpoint
+    from qwen_npu_tut.server.client import Endpoint
     from qwen_npu_tut.contract import QUESTIONS, contract as asked
     def tell(answer):
         typer.echo(phrase("answer", place=list(QUESTIONS).index(answer.id) + 1, answer=answer))

@@ -22,14 +22,14 @@ from traitlets import TraitError
 from ..base.events import Problem, sized, table
 from ..base.files import Store
 from ..base.settings import read_settings, shown
-from ..call import chat_body, curl_line, endpoint, endpoint_of
+from ..server.client import chat_body, curl_line, endpoint, endpoint_of
 from ..engine.plan import open_steps
 from ..engine.stacks import stacks
 from . import views
 from .jobs import begin_job, end_job, find_job, said
 from .terminal import Conversation
 from ..model.folder import model_folder, verify
-from ..serve import find, status, stop
+from ..server.lifecycle import find, status, stop
 from ..walk import choose, planned, report_on
 
 # %% ../../nbs/faces/panel.ipynb #f0aa4113

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from ..base.events import Event, Listener, Problem, phrase, problem, sized, table
-from ..call import Endpoint, Reply, sampling, stream_reply
+from ..server.client import Endpoint, Reply, sampling, stream_reply
 
 # %% ../../nbs/faces/terminal.ipynb #5c000007
 def running_line(event: Event) -> str:

@@ -37,14 +37,10 @@ def birth(pid: int) -> str:
 # %% ../../nbs/server/processes.ipynb #5b1f0a11
 _HANDLES: list[subprocess.Popen] = []
 
-def spawn(
-    line: Sequence[str],
-    log: Path,  # mode 600; its folder is made
-    environment: Mapping[str, str],
-    folder: Path | None = None,  # where it works; this process's folder if None
-    anew: bool = False,          # empty the log first
-) -> tuple[int, str]:  # its number and its birth
-    "Start a program in a session of its own. `Problem` where it cannot be run."
+def spawn(line: Sequence[str], log: Path, environment: Mapping[str, str],
+          folder: Path | None = None, anew: bool = False) -> tuple[int, str]:
+    """Start a program in a session of its own; its number and its birth. `Problem` where it cannot
+    be run. It works in `folder`; the log, mode 600, is emptied first where it is `anew`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     how = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if anew else os.O_APPEND)
     with open(os.open(log, how, 0o600), "ab") as out:

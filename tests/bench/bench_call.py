@@ -25,7 +25,7 @@ import support_path  # noqa: F401  for the modules of tests/support
 from nbclient import NotebookClient
 from lab import RUN_ALL, jupyterlab
 
-from qwen_npu_tut.call import chat_body, curl_line, endpoint, stream_reply
+from qwen_npu_tut.server.client import chat_body, curl_line, endpoint, stream_reply
 from qwen_npu_tut.base.settings import read_settings
 
 ASK = [{"role": "user", "content": "你好！"}]
@@ -34,7 +34,7 @@ STREAMS = f"""
 import json, statistics, time
 import ipywidgets as W
 from qwen_npu_tut.faces import views
-from qwen_npu_tut.call import endpoint, stream_reply
+from qwen_npu_tut.server.client import endpoint, stream_reply
 from qwen_npu_tut.faces.panel import Turn, ask_turn
 from qwen_npu_tut.base.settings import read_settings
 from qwen_npu_tut.faces.terminal import Conversation

@@ -25,7 +25,7 @@ from qwen_npu_tut.rehearsal.hub import shard
 MODEL = "owner/Bench-8B"
 OURS = """
 import re, sys
-from qwen_npu_tut.download import download
+from qwen_npu_tut.model.download import download
 assert download(sys.argv[1], hub=sys.argv[2])
 print(int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1]) / 1000)
 """

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 import support_path  # noqa: F401  for the modules of tests/support
 from thirty import served
 
-from qwen_npu_tut.call import Endpoint, chat_body, endpoint_of
+from qwen_npu_tut.server.client import Endpoint, chat_body, endpoint_of
 
 TOKENS, GOAL = 64, 1.3
 ENGINES = {

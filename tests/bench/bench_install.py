@@ -23,7 +23,7 @@ import machines
 from standins import PYTHON, installed, stand_in
 from wheels import index
 
-from qwen_npu_tut import kernels
+from qwen_npu_tut.engine import installation as kernels
 from qwen_npu_tut.engine import plan
 from qwen_npu_tut.engine.plan import run_plan
 from qwen_npu_tut.host.machine import read_machine

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from qwen_npu_tut.serve import find
+from qwen_npu_tut.server.lifecycle import find
 from qwen_npu_tut.server.processes import free_port
 from qwen_npu_tut.walk import choose, fetch, serving
 

@@ -17,9 +17,9 @@ import pytest
 import thirty
 from run_notebooks import REHEARSED, directives
 
-from qwen_npu_tut import serve
+from qwen_npu_tut.server import lifecycle as serve
 from qwen_npu_tut.base.events import Problem
-from qwen_npu_tut.call import endpoint_of
+from qwen_npu_tut.server.client import endpoint_of
 from qwen_npu_tut.contract import QUESTIONS, contract, server_facts
 from qwen_npu_tut.engine.advisories import flags_of
 from qwen_npu_tut.engine.plan import open_steps

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from patience import patient
 
-from qwen_npu_tut.call import chat_body, endpoint_of
+from qwen_npu_tut.server.client import chat_body, endpoint_of
 from qwen_npu_tut.engine.stacks import stacks
 from qwen_npu_tut.engine.target import Engine
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.host.system import Host
-from qwen_npu_tut.serve import status
+from qwen_npu_tut.server.lifecycle import status
 
 ROOT = Path(__file__).resolve().parents[2]
 START_ON_ARM = ROOT / "tests/support/start_on_arm.py"

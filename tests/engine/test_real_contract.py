@@ -2,7 +2,7 @@
 
 import pytest
 
-from qwen_npu_tut.call import endpoint_of
+from qwen_npu_tut.server.client import endpoint_of
 from qwen_npu_tut.contract import answer_of
 
 QUICK = [

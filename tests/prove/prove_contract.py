@@ -11,8 +11,8 @@ import httpx
 import pytest
 from patience import patient
 
-from qwen_npu_tut import serve
-from qwen_npu_tut.call import Endpoint
+from qwen_npu_tut.server import lifecycle as serve
+from qwen_npu_tut.server.client import Endpoint
 from qwen_npu_tut.contract import contract
 from qwen_npu_tut.server.processes import birth, end_session, free_port
 from qwen_npu_tut.engine.stacks import stacks

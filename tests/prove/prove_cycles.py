@@ -7,7 +7,7 @@ from pathlib import Path
 
 from starts import start
 
-from qwen_npu_tut import serve
+from qwen_npu_tut.server import lifecycle as serve
 from qwen_npu_tut.server import processes
 from qwen_npu_tut.server.processes import free_port, session_of
 

@@ -27,8 +27,8 @@ from outcomes import (
 )
 from patience import patient
 
-from qwen_npu_tut import download as module
-from qwen_npu_tut.download import download
+from qwen_npu_tut.model import download as module
+from qwen_npu_tut.model.download import download
 from qwen_npu_tut.rehearsal.hub import LISTING, Answers, Corrupt, Cut, Fault, Slow
 from qwen_npu_tut.rehearsal.hub import Hub, small_model
 from qwen_npu_tut.model.folder import model_folder, read_receipt
@@ -37,7 +37,7 @@ from qwen_npu_tut.base.events import Problem
 BOTH = pytest.mark.parametrize("speaks", ["modelscope", "huggingface"])
 PROGRAM = f"""
 import sys
-from qwen_npu_tut.download import download
+from qwen_npu_tut.model.download import download
 
 def tell(event):
     if event.kind in ("waiting", "retrying"): print(event.kind, event.text, flush=True)

@@ -22,10 +22,10 @@ import thirty
 from patience import patient
 from shared import share_engine
 
-from qwen_npu_tut import serve
+from qwen_npu_tut.server import lifecycle as serve
 from qwen_npu_tut.base.events import Problem
 from qwen_npu_tut.base.settings import home
-from qwen_npu_tut.call import endpoint_of
+from qwen_npu_tut.server.client import endpoint_of
 from qwen_npu_tut.contract import answer_of
 from qwen_npu_tut.engine.stacks import stacks
 from qwen_npu_tut.engine.target import Engine, stack_folder

@@ -13,9 +13,9 @@ import pytest
 from patience import patient
 
 from qwen_npu_tut.server.launch import key_of, launch
-from qwen_npu_tut.call import chat_body, endpoint_of
+from qwen_npu_tut.server.client import chat_body, endpoint_of
 from qwen_npu_tut.server.processes import birth, end_session, free_port, session_of
-from qwen_npu_tut.serve import start, stop
+from qwen_npu_tut.server.lifecycle import start, stop
 from qwen_npu_tut.base.settings import Settings, read_settings
 from qwen_npu_tut.engine.stacks import stacks
 from qwen_npu_tut.engine.target import Engine

@@ -18,8 +18,8 @@ import httpx
 import pytest
 from patience import patient, until
 
-from qwen_npu_tut import serve
-from qwen_npu_tut.call import endpoint_of
+from qwen_npu_tut.server import lifecycle as serve
+from qwen_npu_tut.server.client import endpoint_of
 from qwen_npu_tut.contract import QUESTIONS, contract
 from qwen_npu_tut.engine.plan import open_steps, run_plan
 from qwen_npu_tut.engine.stacks import stacks

@@ -17,7 +17,7 @@ from npu_plans import fail_and_go_on, in_engine, run_whole
 from standins import installed
 from wheels import index
 
-from qwen_npu_tut import kernels
+from qwen_npu_tut.engine import installation as kernels
 from qwen_npu_tut.base.files import program
 from qwen_npu_tut.engine.plan import run_plan, script_text
 from qwen_npu_tut.engine.target import Engine, supply
@@ -33,7 +33,7 @@ import os, sys; sys.path.insert(0, {tests!r})
 from dataclasses import replace
 import machines
 from standins import installed
-from qwen_npu_tut import kernels
+from qwen_npu_tut.engine import installation as kernels
 from qwen_npu_tut.base.files import program
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.engine.plan import run_plan

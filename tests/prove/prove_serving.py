@@ -24,9 +24,9 @@ import psutil
 import pytest
 from patience import patient
 
-from qwen_npu_tut import serve
+from qwen_npu_tut.server import lifecycle as serve
 from qwen_npu_tut.base.settings import Settings, home, read_settings
-from qwen_npu_tut.call import chat_body, endpoint_of
+from qwen_npu_tut.server.client import chat_body, endpoint_of
 from qwen_npu_tut.engine.stacks import presets, stacks
 from qwen_npu_tut.engine.target import Engine
 from qwen_npu_tut.host.machine import read_machine

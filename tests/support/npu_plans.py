@@ -11,7 +11,7 @@ import pytest
 from standins import PYTHON, installed, stand_in
 from wheels import index
 
-from qwen_npu_tut import kernels
+from qwen_npu_tut.engine import installation as kernels
 from qwen_npu_tut.base.events import Problem
 from qwen_npu_tut.engine.plan import run_plan
 from qwen_npu_tut.engine.stacks import stacks

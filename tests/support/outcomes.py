@@ -8,8 +8,8 @@ import time
 import pytest
 from patience import patient
 
-from qwen_npu_tut import download as module
-from qwen_npu_tut.download import download
+from qwen_npu_tut.model import download as module
+from qwen_npu_tut.model.download import download
 from qwen_npu_tut.rehearsal.hub import Fault
 from qwen_npu_tut.model.folder import model_folder, read_receipt, verify
 from qwen_npu_tut.base.events import Problem

@@ -35,7 +35,7 @@ def panel_home(tmp_path_factory):
     (folder / "stacks").symlink_to(home() / "stacks")
     yield folder
     subprocess.run(
-        [sys.executable, "-c", "from qwen_npu_tut.serve import stop; stop('panel')"],
+        [sys.executable, "-c", "from qwen_npu_tut.server.lifecycle import stop; stop('panel')"],
         env={**os.environ, "QWEN_NPU_HOME": str(folder)},
         check=True,
     )  # where a test has failed

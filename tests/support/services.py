@@ -17,7 +17,7 @@ SCREENSHOTS = ROOT / "tests/screenshots"
 @pytest.fixture(scope="session")
 def live_server():
     'The service "test": that of `make test`, else one that is started and stopped here.'
-    from qwen_npu_tut.serve import find
+    from qwen_npu_tut.server.lifecycle import find
 
     own = {
         "QWEN_NPU_SERVER": "test",

@@ -18,8 +18,8 @@ from qwen_npu_tut.engine.plan import Step
 from qwen_npu_tut.engine.stacks import Stack
 from qwen_npu_tut.engine.target import Engine, Supply, cann_environment
 from qwen_npu_tut.host.machine import Machine
-from qwen_npu_tut.install import BUILD_NEEDS, CANN_PYTHON_NEEDS
-from qwen_npu_tut.kernels import installation
+from qwen_npu_tut.engine.environment import BUILD_NEEDS, CANN_PYTHON_NEEDS
+from qwen_npu_tut.engine.installation import installation
 
 TORCH = """
 import os

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qwen_npu_tut import serve
+from qwen_npu_tut.server import lifecycle as serve
 from qwen_npu_tut.base.settings import Settings
 from qwen_npu_tut.engine.stacks import stacks
 from qwen_npu_tut.engine.target import Engine

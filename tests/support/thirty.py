@@ -19,10 +19,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from qwen_npu_tut import serve
+from qwen_npu_tut.server import lifecycle as serve
 from qwen_npu_tut.base.files import write_atomic
-from qwen_npu_tut.call import Endpoint, chat_body, endpoint_of
-from qwen_npu_tut.serve import Server
+from qwen_npu_tut.server.client import Endpoint, chat_body, endpoint_of
+from qwen_npu_tut.server.lifecycle import Server
 from qwen_npu_tut.walk import Choice, choose, fetch, serving
 
 RECORDED = Path(__file__).parents[1] / "emulated" / "replies.json"

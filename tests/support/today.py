@@ -20,7 +20,8 @@ from unittest import mock
 import machines as simulated
 
 import qwen_npu_tut
-from qwen_npu_tut import kernels, walk
+from qwen_npu_tut import walk
+from qwen_npu_tut.engine import installation as kernels
 from qwen_npu_tut.base.files import program
 from qwen_npu_tut.engine import target
 from qwen_npu_tut.engine.advisories import advisories

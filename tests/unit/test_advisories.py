@@ -11,19 +11,21 @@ from dataclasses import replace
 import machines
 import pytest
 
-from qwen_npu_tut import kernels, walk
+from qwen_npu_tut import walk
+
+from qwen_npu_tut.engine import installation as kernels
 from qwen_npu_tut.base.events import Problem
 from qwen_npu_tut.base.files import program
 from qwen_npu_tut.base.settings import Settings
-from qwen_npu_tut.call import Endpoint
-from qwen_npu_tut.check import check
+from qwen_npu_tut.server.client import Endpoint
+from qwen_npu_tut.engine.findings import check
 from qwen_npu_tut.contract import contract
 from qwen_npu_tut.engine.advisories import advisories, concerns, every_advisory
 from qwen_npu_tut.engine.cpu import locked_versions, package_rows
 from qwen_npu_tut.engine.stacks import stacks
 from qwen_npu_tut.engine.target import Engine, supply
 from qwen_npu_tut.host.machine import read_machine
-from qwen_npu_tut.serve import start, stop
+from qwen_npu_tut.server.lifecycle import start, stop
 from qwen_npu_tut.server.launch import key_of, launch, made_key_file
 from qwen_npu_tut.walk import Choice
 
@@ -50,7 +52,7 @@ def settings(monkeypatch, tmp_path):
     "A model that counts as proved."
     from types import SimpleNamespace
 
-    from qwen_npu_tut import serve
+    from qwen_npu_tut.server import lifecycle as serve
 
     whole = SimpleNamespace(or_problem=lambda: SimpleNamespace(folder=tmp_path))
     monkeypatch.setattr(serve, "verify", lambda folder, depth: whole)

@@ -11,7 +11,7 @@ import threading
 import pytest
 from fake_engine import said_later
 
-from qwen_npu_tut.call import (
+from qwen_npu_tut.server.client import (
     Endpoint,
     call_problem,
     chat_body,

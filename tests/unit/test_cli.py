@@ -18,7 +18,7 @@ import machines
 
 from qwen_npu_tut import walk
 from qwen_npu_tut.base.events import table
-from qwen_npu_tut.check import deep_findings
+from qwen_npu_tut.engine.findings import deep_findings
 from qwen_npu_tut.engine.stacks import stacks
 from qwen_npu_tut.faces import cli
 from qwen_npu_tut.host.machine import read_machine

@@ -7,7 +7,7 @@ from threading import Thread
 import pytest
 
 from qwen_npu_tut.base.events import table
-from qwen_npu_tut.call import Endpoint
+from qwen_npu_tut.server.client import Endpoint
 from qwen_npu_tut.contract import QUESTIONS, answer_of, contract
 
 

@@ -20,12 +20,12 @@ from groups import groups
 from patience import patient
 
 from qwen_npu_tut.faces import cli
-from qwen_npu_tut.check import check
+from qwen_npu_tut.engine.findings import check
 from qwen_npu_tut.base.diagnose import LONGEST, diagnose, likely_cause, open_log
 from qwen_npu_tut.base.failures import Ran, known, plain
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.engine.plan import FileDone, Step, run_plan
-from qwen_npu_tut.serve import Server, last_words
+from qwen_npu_tut.server.lifecycle import Server, last_words
 from qwen_npu_tut.base.events import Problem
 from qwen_npu_tut.engine.stacks import stacks
 

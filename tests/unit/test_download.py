@@ -30,7 +30,7 @@ from outcomes import (
 )
 from patience import patient
 
-from qwen_npu_tut.download import download, repair, trusted
+from qwen_npu_tut.model.download import download, repair, trusted
 from qwen_npu_tut.rehearsal.hub import LISTING, Answers, Corrupt, Cut, Fault, Slow
 from qwen_npu_tut.rehearsal.hub import Hub, small_model
 from qwen_npu_tut.model.folder import model_folder, read_receipt, receipt_file, verify
@@ -39,8 +39,8 @@ from qwen_npu_tut.model.hubs import chosen_hub, hub_problem
 
 PROGRAM = f"""
 import os, sys
-from qwen_npu_tut import download as module
-from qwen_npu_tut.download import download
+from qwen_npu_tut.model import download as module
+from qwen_npu_tut.model.download import download
 from qwen_npu_tut.base.events import Problem
 
 if "QUICK" in os.environ: module.PATIENCE = {{False: 0, True: 0}}
@@ -140,7 +140,7 @@ def test_again_asks_nobody_and_imports_nothing_heavy(original, script):
     assert download(MODEL, hub="http://127.0.0.1:9")
     assert time.perf_counter() - began < patient(0.05)
     code = """import sys
-from qwen_npu_tut.download import download
+from qwen_npu_tut.model.download import download
 assert download(sys.argv[1])
 assert not {'modelscope_hub', 'requests', 'tqdm'} & set(sys.modules)"""
     subprocess.run([sys.executable, "-c", code, MODEL], check=True, timeout=patient(20))
@@ -589,7 +589,7 @@ BOTH = pytest.mark.parametrize("speaks", ["modelscope", "huggingface"])
 )
 def test_it_comes_whole_all_the_same(original, monkeypatch, speaks, make):
     hurry(monkeypatch)
-    monkeypatch.setattr("qwen_npu_tut.download.PATIENCE", {False: 5, True: 5})
+    monkeypatch.setattr("qwen_npu_tut.model.download.PATIENCE", {False: 5, True: 5})
     with Hub(original, MODEL, make(original), speaks) as hub:
         whole(hub)
     assert (
@@ -689,7 +689,7 @@ def test_a_hub_that_does_not_resume(original, house):
 @BOTH
 def test_half_a_file_of_another_model_is_noticed(original, house, monkeypatch, speaks):
     hurry(monkeypatch)
-    monkeypatch.setattr("qwen_npu_tut.download.PATIENCE", {False: 5, True: 5})
+    monkeypatch.setattr("qwen_npu_tut.model.download.PATIENCE", {False: 5, True: 5})
     half = house / "models" / "owner--Small-0.6B" / f"{SECOND}.incomplete"
     half.parent.mkdir(parents=True)
     half.write_bytes(b"x" * 1000)

@@ -17,7 +17,7 @@ import pytest
 from any_json import JSON, keyed, many
 from hypothesis import given, strategies as st
 
-from qwen_npu_tut.call import chat_body, curl_line, endpoint_of, split_thinking
+from qwen_npu_tut.server.client import chat_body, curl_line, endpoint_of, split_thinking
 from qwen_npu_tut.base.diagnose import diagnose, reply_lines
 from qwen_npu_tut.base.failures import decode, known
 from qwen_npu_tut.rehearsal.hub import byte_range, shard
@@ -25,7 +25,7 @@ from qwen_npu_tut.model.folder import read_receipt, receipt_file, safe, tensors
 from qwen_npu_tut.host.npusmi import read_npu_smi
 from qwen_npu_tut.host.record import read_record, scrub
 from qwen_npu_tut.engine.resolve import classify
-from qwen_npu_tut.serve import Server, status
+from qwen_npu_tut.server.lifecycle import Server, status
 from qwen_npu_tut.base.events import Problem
 from qwen_npu_tut.base.settings import Settings, read_settings
 from qwen_npu_tut.host.software import accepts, read_version_file, version_key

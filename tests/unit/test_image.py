@@ -18,7 +18,7 @@ from patience import until
 from shellcheck import SHELLCHECK, needs_shellcheck
 from standins import TORCH, installed
 
-from qwen_npu_tut import serve
+from qwen_npu_tut.server import lifecycle as serve
 from qwen_npu_tut.base.events import Problem
 from qwen_npu_tut.engine.plan import run_plan
 from qwen_npu_tut.engine.stacks import stacks

@@ -12,7 +12,7 @@ from pip._internal.network.session import PipSession
 from pip._internal.req.req_file import parse_requirements
 from wheels import index, make_wheel, sha256
 
-from qwen_npu_tut import kernels
+from qwen_npu_tut.engine import installation as kernels
 from qwen_npu_tut.engine import cpu
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.host.system import Host

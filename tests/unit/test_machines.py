@@ -9,7 +9,7 @@ import pytest
 from machines import MACHINES, SHIPPED, SURROUNDINGS, Expected, Simulated
 from patience import patient
 
-from qwen_npu_tut.check import check
+from qwen_npu_tut.engine.findings import check
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.host.record import Recorder, read_record, record_text
 from qwen_npu_tut.engine.stacks import stacks

@@ -13,7 +13,7 @@ from npu_plans import fail_and_go_on, run_whole
 from standins import TORCH, installed
 from wheels import index, make_wheel
 
-from qwen_npu_tut import kernels
+from qwen_npu_tut.engine import installation as kernels
 from qwen_npu_tut.engine.target import Engine, cann_environment, stack_folder
 from qwen_npu_tut.engine.plan import run_plan
 from qwen_npu_tut.base.events import Problem

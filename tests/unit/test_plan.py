@@ -24,7 +24,7 @@ from qwen_npu_tut.engine.stacks import stacks
 from qwen_npu_tut.engine.target import Engine, origin_of, stack_folder
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.host.system import Host
-from qwen_npu_tut.install import environment_step
+from qwen_npu_tut.engine.environment import environment_step
 
 WORK = """import sys, time
 print('at work', flush=True)

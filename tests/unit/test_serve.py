@@ -17,7 +17,7 @@ import pytest
 from patience import patient, until
 from starts import CPU, made, start
 
-from qwen_npu_tut import serve
+from qwen_npu_tut.server import lifecycle as serve
 from qwen_npu_tut.base.events import Problem
 from qwen_npu_tut.base.files import write_atomic
 from qwen_npu_tut.engine.image import interpreter_text
@@ -100,7 +100,7 @@ def test_a_server_whose_model_was_replaced_is_named(settings, engine):
 
 START = """
 import sys, types
-from qwen_npu_tut import serve
+from qwen_npu_tut.server import lifecycle as serve
 from qwen_npu_tut.base.settings import Settings
 from qwen_npu_tut.engine.stacks import stacks
 from qwen_npu_tut.engine.target import Engine

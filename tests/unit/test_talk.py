@@ -99,7 +99,7 @@ def test_one_reply_as_json(serving):
 
 
 def test_the_system_and_the_advice_go_along(serving, monkeypatch):
-    from qwen_npu_tut.call import Endpoint
+    from qwen_npu_tut.server.client import Endpoint
     from qwen_npu_tut.faces.terminal import Conversation
 
     sent = {}
@@ -165,7 +165,7 @@ def test_a_long_pipe(serving):
 
 def test_a_terminal_that_is_none_shows_no_colours():
     from qwen_npu_tut.faces.terminal import _figures, say_reply
-    from qwen_npu_tut.call import Reply
+    from qwen_npu_tut.server.client import Reply
 
     reply = Reply("x", "y", {"completion_tokens": 3}, "length", 0.1, 0.2)
 

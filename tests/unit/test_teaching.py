@@ -19,7 +19,7 @@ from qwen_npu_tut.engine.plan import FileDone, Step
 from qwen_npu_tut.engine.stacks import stacks
 from qwen_npu_tut.model.folder import model_folder, verify
 from qwen_npu_tut.rehearsal.tutor import MADE_OF, SHAPE, data_folder, made_of
-from qwen_npu_tut.serve import SERVERS, Server, find
+from qwen_npu_tut.server.lifecycle import SERVERS, Server, find
 from qwen_npu_tut.server.processes import birth
 
 # On an NPU other heads are left to vllm, which no stack installs:

@@ -12,7 +12,7 @@ import pytest
 from standins import installed
 
 from qwen_npu_tut.engine.target import stack_folder
-from qwen_npu_tut.install import BUILD_NEEDS, CANN_PYTHON_NEEDS
+from qwen_npu_tut.engine.environment import BUILD_NEEDS, CANN_PYTHON_NEEDS
 from qwen_npu_tut.host.machine import read_machine
 from qwen_npu_tut.engine.stacks import stacks
 
