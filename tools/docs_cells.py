@@ -11,6 +11,8 @@ import textwrap
 from collections import defaultdict
 
 WIDTH = 100
+BESIDE = 55  # characters of an output that fit half the column
+LANE = re.compile(r"^(\[(?:cpu|emulated|npu)\] .+)\n?", re.M)  # a line of tools/run_notebooks.py
 PARSED = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 IMPORTS = (ast.Import, ast.ImportFrom)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -191,6 +193,15 @@ def in_order(cells: list[dict], names: Names) -> list[dict]:
     return ordered
 
 
+def anchor(name: str) -> str:  # as nbdev's links to names have it
+    return name if "__" in name else name.lower()
+
+
+def anchors(names: list[str]) -> str:
+    "What links to names without a heading of their own lead to: methods, and names not shown."
+    return " ".join(f'<a id="{anchor(name)}"></a>' for name in names)
+
+
 def described(
     told: str,  # nbdev's Markdown for a name; empty on a page that nbdev does not run
     name: str,
@@ -203,9 +214,10 @@ def described(
     if name in names.outline:
         told = SIGNATURE.sub(lambda _: f"```python\n{names.outline[name]}\n```\n", told, count=1)
     more = "" if listed else " .unlisted"
-    anchor = name if "__" in name else name.lower()  # as nbdev's links to names have it
-    told = HEADING.sub(lambda _: f"### `{name}` {{#{anchor}{more}}}", told, count=1)
+    told = HEADING.sub(lambda _: f"### `{name}` {{#{anchor(name)}{more}}}", told, count=1)
     told = ITALIC.sub(r"\1", told, count=1)
+    methods = [each for each in names.place if each.startswith(f"{name}.")]
+    told = f"{anchors(methods)}\n\n{told}" if methods else told
     return SOURCE_LINK.sub(r"[source](\1){.source-link}" if linked else "", told)
 
 
@@ -246,16 +258,51 @@ def markdown_cell(source: str, id: str) -> dict:
     return {"cell_type": "markdown", "id": id, "metadata": {}, "source": source}
 
 
-def with_setup(cells: list[dict], original: list[dict], words: dict) -> list[dict]:
-    "Put hidden cells that are needed back in their places, folded."
+def with_hidden(
+    cells: list[dict],  # of the page as nbdev prepared it
+    original: list[dict],  # of the notebook
+    names: Names,
+    words: dict,
+) -> list[dict]:
+    "Put back what nbdev left out: hidden cells that are needed, folded; anchors of unshown names."
     wanted, shown = setup_cells(original), {cell.get("id"): n for n, cell in enumerate(cells)}
+    told = {each[1] for each in map(SHOW_DOC.search, map(text, cells)) if each}
     after, place = defaultdict(list), 1
-    for cell in original:
+    for number, cell in enumerate(original):
         place = max(place, shown.get(cell["id"], 0))
         if cell["id"] in wanted:
             code = FOLDED.format(words["setup"]) + wanted[cell["id"]]
             after[place].append(code_cell(code, cell["id"]))
+        unshown = [
+            name
+            for name, (where, *_) in names.place.items()
+            if where == number and name.partition(".")[0] not in told
+        ]
+        if unshown:
+            after[place].append(markdown_cell(anchors(unshown), cell["id"]))
     return [each for n, cell in enumerate(cells) for each in (cell, *after[n])]
+
+
+def by_lane(cell: dict) -> list[dict]:
+    "A cell that was run in two lanes: its code, and the outputs of each lane under its name."
+    lanes: list[tuple[str, list]] = []
+    for output in cell["outputs"]:
+        said = "".join(output.get("text", "")) if output.get("name") == "stdout" else ""
+        pieces = LANE.split(said)
+        for label, rest in zip(pieces[1::2], pieces[2::2]):
+            lanes.append((label, [{**output, "text": rest}] if rest.strip() else []))
+        if len(pieces) == 1 and lanes:
+            lanes[-1][1].append(output)
+    outputs = [output for _, some in lanes for output in some]
+    lines = [line for each in outputs for line in "".join(each.get("text", "")).splitlines()]
+    narrow = all("text" in each for each in outputs) and max(map(len, lines), default=0) <= BESIDE
+    done = [{**cell, "outputs": []}]
+    done.append(markdown_cell(f"::::: {{.lanes{' .beside' if narrow else ''}}}", "lanes"))
+    for number, (label, outputs) in enumerate(lanes):
+        head = f':::: {{.one-lane}}\n\n<p><span class="lane">{label}</span></p>'
+        shown = {**cell, "id": f"{cell['id']}-{number}", "source": "", "outputs": outputs}
+        done += [markdown_cell(head, "lane"), shown, markdown_cell("::::", "lane-end")]
+    return [*done, markdown_cell(":::::", "lanes-end")]
 
 
 def prepare(
@@ -268,7 +315,7 @@ def prepare(
 ):
     "Turn nbdev's cells into those of the docs site."
     names = Names(original["cells"])
-    cells = with_setup(in_order(page["cells"], names), original["cells"], words)
+    cells = with_hidden(in_order(page["cells"], names), original["cells"], names, words)
     done = []
     for cell in cells:
         body = statements(cell)
@@ -288,6 +335,8 @@ def prepare(
         if is_test(cell) and not names.key(cell):
             word = f'::::: {{.checked}}\n\n<p class="checked-word">{words["checked"]}</p>'
             done += [markdown_cell(word, "checked"), cell, markdown_cell(":::::", "checked-end")]
+        elif "lanes" in directives(cell):
+            done += by_lane(cell)
         else:
             done.append(cell)
     lines = imports(original["cells"])

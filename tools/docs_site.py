@@ -25,6 +25,7 @@ GROUP = re.compile(
     r' data-bs-target="#([\w-]+)" role="navigation" aria-expanded="(\w+)">(.*?)</a>'
     r'<a class="sidebar-item-toggle.*?</a>'
 )
+FOREIGN_FONT = re.compile(r"@import url\(https?://[^)]*\);?")
 THEME = re.compile(r'<a class="quarto-color-scheme-toggle nav-link".*?</a>')
 
 WORDS = {
@@ -223,4 +224,6 @@ class NbdevSite(Site):
             source = Path(page.src)
             built.write_text(finish(built.read_text("utf8"), source, self.address), "utf8")
             shutil.copy(CONFIG.nbs_path / source, built.with_name(source.name))
+        for theme in self.out.glob("site_libs/themes/*.css"):  # they ask another host for letters
+            theme.write_text(FOREIGN_FONT.sub("", theme.read_text("utf8")), "utf8")
         return count

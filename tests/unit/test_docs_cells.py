@@ -176,3 +176,37 @@ def test_what_a_page_offers():
     assert "make lab" not in page and 'href="machine.ipynb" download' in page
     assert "edit" not in page
     assert "下载" in page_tools(Path("index.zh.ipynb"), "")
+
+
+def test_a_cell_of_two_lanes_shows_each_under_its_name():
+    def printed(lines):
+        return {"output_type": "stream", "name": "stdout", "text": lines}
+
+    value = {"output_type": "execute_result", "data": {"text/plain": ["7"]}}
+    cell = code(
+        "#| lanes\nrun()",
+        outputs=[
+            printed(["[cpu] on a processor\n", "slow\n"]),
+            value,
+            printed("[emulated] as an A2\n"),
+            value,
+        ],
+    )
+    cells = prepared([cell], [code("#| lanes\nrun()")])
+    told = [text(each) for each in cells if each["cell_type"] == "markdown"]
+    assert [">[cpu] on a processor<" in each for each in told].index(True) == 1
+    assert [">[emulated] as an A2<" in each for each in told].index(True) == 3
+    assert [each["outputs"] for each in cells if each["cell_type"] == "code"] == [
+        [],
+        [printed("slow\n"), value],
+        [value],
+    ]
+    assert ".beside" not in told[0], "only plain lines can be measured"
+
+
+def test_a_link_to_a_method_or_an_unshown_name_has_an_end():
+    source = "class Box:\n    'Holds.'\n    def open(self): return 1"
+    original = [code(f"#| exports\n{source}"), code("#| exporti\ndef _helper(): return 1")]
+    unseen, box = prepared([show_doc("Box")], original)
+    assert text(unseen) == '<a id="_helper"></a>'
+    assert '<a id="box.open"></a>' in box["outputs"][0]["data"]["text/markdown"]
