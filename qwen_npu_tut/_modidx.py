@@ -2,8 +2,8 @@
 
 d = { 'settings': { 'branch': 'main',
                 'doc_baseurl': '/qwen_npu_tut',
-                'doc_host': 'https://datawhalechina.github.io',
-                'git_url': 'https://github.com/datawhalechina/qwen_npu_tut',
+                'doc_host': 'https://docs.example.invalid',
+                'git_url': 'https://example.invalid/OWNER/qwen_npu_tut',
                 'lib_path': 'qwen_npu_tut'},
   'syms': { 'qwen_npu_tut.base.diagnose': { 'qwen_npu_tut.base.diagnose.Cause': ( 'base/diagnose.html#cause',
                                                                                   'qwen_npu_tut/base/diagnose.py'),
