@@ -316,6 +316,7 @@ def prepare(
     "Turn nbdev's cells into those of the docs site."
     names = Names(original["cells"])
     cells = with_hidden(in_order(page["cells"], names), original["cells"], names, words)
+    lanes = {each["id"] for each in original["cells"] if "lanes" in directives(each)}
     done = []
     for cell in cells:
         body = statements(cell)
@@ -335,7 +336,7 @@ def prepare(
         if is_test(cell) and not names.key(cell):
             word = f'::::: {{.checked}}\n\n<p class="checked-word">{words["checked"]}</p>'
             done += [markdown_cell(word, "checked"), cell, markdown_cell(":::::", "checked-end")]
-        elif "lanes" in directives(cell):
+        elif cell.get("id") in lanes:
             done += by_lane(cell)
         else:
             done.append(cell)

@@ -5,8 +5,8 @@ import re
 import shutil
 from html import escape
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from address import address
 from docs_cells import prepare
 from nbdev.config import get_config
 from smalldocs.config import load
@@ -78,8 +78,8 @@ def language(source: Path) -> str:  # of the page that is made of a notebook
 
 def repository() -> str:  # empty while settings.ini has a placeholder, where no link may lead
     "The repository's address, from settings.ini."
-    host = urlsplit(CONFIG.git_url).hostname or ""
-    return "" if host.endswith("invalid") else CONFIG.git_url.rstrip("/")
+    place = address()
+    return place.repository if place.known else ""
 
 
 def prepare_all(
@@ -103,14 +103,14 @@ def prepare_all(
 
 def page_tools(
     source: Path,  # the notebook, relative to nbs/
-    address: str,  # the repository's; empty: unknown
+    hub: str,  # the repository's address; empty: unknown
 ) -> str:  # HTML
     "What a reader may do with a page: run it, take it along, correct it."
     words, name = WORDS[language(source)], source.as_posix()
     tools = [words["lab"].format(name)] if CHAPTER.match(source.name) else []
     tools.append(f'<a href="{escape(source.name)}" download="">{words["download"]}</a>')
-    if address:
-        edit = f"{address}/edit/{CONFIG.branch}/{CONFIG.nbs_path.name}/{name}"
+    if hub:
+        edit = f"{hub}/edit/{CONFIG.branch}/{CONFIG.nbs_path.name}/{name}"
         tools.append(f'<a href="{escape(edit)}">{words["edit"]}</a>')
     return f'<ul class="page-tools">{"".join(f"<li>{tool}</li>" for tool in tools)}</ul>'
 
@@ -129,7 +129,7 @@ def group_button(found: re.Match) -> str:
 def finish(
     page: str,  # HTML that smalldocs wrote
     source: Path,  # of which notebook, relative to nbs/
-    address: str,  # the repository's; empty: unknown
+    hub: str,  # the repository's address; empty: unknown
 ) -> str:  # HTML
     "Landmarks, names and buttons for people who use keys or a reader, and the page's tools."
     words = WORDS[language(source)]
@@ -174,7 +174,7 @@ def finish(
     if source.stem.partition(".")[0] != "index":
         head, mark, rest = page.partition('<header id="title-block-header"')
         block, end, text = rest.partition("</header>")
-        page = head + mark + block + end + page_tools(source, address) + text if mark else page
+        page = head + mark + block + end + page_tools(source, hub) + text if mark else page
     return page
 
 
@@ -188,10 +188,10 @@ class NbdevSite(Site):
         out: Path,  # where the site goes
     ):
         super().__init__(load(prepared), quiet=True)
-        self.out, self.address = out, repository()
+        self.out, self.hub = out, repository()
         website = self.project.website
-        if self.address:
-            entry = {"icon": "github", "text": "GitHub", "href": self.address}
+        if self.hub:
+            entry = {"icon": "github", "text": "GitHub", "href": self.hub}
             website["navbar"].setdefault("right", []).append(entry)
             website["repo-actions"] = ["source", "issue"]  # to edit is offered above the page
         else:
@@ -222,7 +222,7 @@ class NbdevSite(Site):
         for page in self.pages.values():
             built = self.out / page.out
             source = Path(page.src)
-            built.write_text(finish(built.read_text("utf8"), source, self.address), "utf8")
+            built.write_text(finish(built.read_text("utf8"), source, self.hub), "utf8")
             shutil.copy(CONFIG.nbs_path / source, built.with_name(source.name))
         for theme in self.out.glob("site_libs/themes/*.css"):  # they ask another host for letters
             theme.write_text(FOREIGN_FONT.sub("", theme.read_text("utf8")), "utf8")
