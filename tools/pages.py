@@ -83,7 +83,7 @@ def block(text: str) -> str:
 
 ASCII = re.compile("[!-~]+")
 # Options, paths, variables, and whatever else Markdown would read as its own.
-LIKE_CODE = re.compile(r"--?[A-Za-z]|[@~/]\w|.*[_$~|<>^\\*\[\]{}&]|--$")
+LIKE_CODE = re.compile(r"--?[A-Za-z]|[@~/]\w|.*[_$~|<>^\\*\[\]{}&@]|--$")
 ISSUE = re.compile(r"([\w.-]+/[\w.-]+)#(\d+)")
 
 
@@ -350,7 +350,7 @@ def proved(page: Page, pin: Pin | None) -> str:
     if not pin:
         return "-"
     disputed = f", {page.word('disputed')}" if pin.against else ""
-    return f"{code(pin.version)}<br>{pin.proof}{disputed}"
+    return f"{pin.version}<br>{pin.proof}{disputed}"
 
 
 def versions(page: Page) -> Cells:
@@ -361,18 +361,23 @@ def versions(page: Page) -> Cells:
     rows = [
         [
             f"[{name}](#{name})",
-            ", ".join(each.series) or page.text("no_npu"),
-            ", ".join(each.architectures),
-            ", ".join(each.python),
+            f"{', '.join(each.series) or page.text('no_npu')}<br>{', '.join(each.architectures)}"
+            f"<br>Python {', '.join(each.python)}",
             *(proved(page, each.pins.get(package)) for package in COLUMNS),
         ]
         for name, each in sets.items()
     ]
-    head = [page.word(each) for each in ("stack", "chips", "processor")] + ["Python"]
-    yield "table", page.section("table", as_table([*head, *map(called, COLUMNS)], rows))
+    head = [page.word("stack"), page.text("fits"), *map(called, COLUMNS)]
+    yield "table", page.section("table", as_table(head, rows))
     yield "grades", page.section("grades", grades(page))
     for name, each in sets.items():
         yield f"stack-{name.replace('.', '-')}", one_set(page, each)
+
+
+def disputes(page: Page, pin: Pin) -> str:
+    "Who says otherwise, below the source."
+    colon = page.word("colon")
+    return f"<br>**{page.word('against')}**{colon}{sourced(pin.against)}" if pin.against else ""
 
 
 def called(package: str) -> str:
@@ -403,10 +408,10 @@ def one_set(page: Page, stack: Stack) -> str:
         facts.append(f"- {page.text('image')} {series} (`{stack.name}-image`){colon}{code(image)}")
     facts += [f"- {page.text('note')}{colon}{prose(note)}" for note in stack.notes]
     rows = [
-        [called(package), code(pin.version), pin.proof, sourced(pin.source), sourced(pin.against)]
+        [called(package), pin.version, pin.proof, sourced(pin.source) + disputes(page, pin)]
         for package, pin in stack.pins.items()
     ]
-    head = [word(each) for each in ("part", "version", "grade", "source", "against")]
+    head = [word(each) for each in ("part", "version", "grade", "source")]
     against = [*advisories(stack)]
     image = known.get(f"{stack.name}-image")
     against += [each for each in advisories(image) if each not in against] if image else []
@@ -429,32 +434,30 @@ def cards(page: Page) -> Cells:
     "Which chip is which: names, numbers, memory, products, and the sets that are for it."
     yield "intro", page.text("intro")
     pci = {series: number for number, series in table("devices.toml")["pci"].items()}
-    head = [page.text(each) for each in ("smi", "chip", "series", "pci", "sold", "reports", "sets")]
+    head = [page.text(each) for each in ("smi", "series", "pci", "memory", "sets")]
     rows = []
     for card in data("pages.toml")["card"]:
         sets = [
-            name
+            f"[{name}](versions.ipynb#{name})"
             for name, each in stacks().items()
             if card["series"] in each.series and not each.refused and not each.image
         ]
         number = pci.get(card["series"], "").removeprefix("0x")
+        sold, reports = page.said(card["sold"]), page.said(card["reports"])
         rows.append(
             [
-                page.said(card["smi"]),
-                page.said(card["chip"]),
+                f"{page.said(card['smi'])}<br>{page.text('chip')} {page.said(card['chip'])}",
                 f"**{card['series']}**",
-                code(f"19e5:{number}") if number else page.text("unknown"),
-                page.said(card["sold"]),
-                page.said(card["reports"]),
-                " ".join(f"[{name}](versions.ipynb#{name})" for name in sets)
-                or page.text("no_set"),
+                f"19e5:{number}" if number else page.text("unknown"),
+                f"{sold}<br>{page.text('reports')} {reports}",
+                "<br>".join(sets) or page.text("no_set"),
             ]
         )
     yield "table", page.section("table", as_table(head, rows), page.text("table_source"))
     head = [page.text("series"), page.text("products")]
     rows = [[f"**{each['series']}**", page.said(each["names"])] for each in page.own["product"]]
     yield "products", page.section("products", as_table(head, rows), page.text("products_source"))
-    for part in ("driverless", "driver", "name", "board", "pitfalls"):
+    for part in ("driverless", "driver", "board", "name", "pitfalls"):
         yield part, page.section(part)
 
 
@@ -470,17 +473,12 @@ def glossary(page: Page) -> Cells:
         for term in known["term"]:
             if term["group"] != group:
                 continue
-            names = [
-                f"{anchor(term['id'])}**{prose(term['name']['en'])}**",
-                prose(term["name"]["zh"]),
-            ]
-            names = (
-                names
-                if page.language == "en"
-                else [anchor(term["id"]) + names[1], term["name"]["en"]]
-            )
-            rows.append([*names, page.said(term["about"])])
-        head = [page.text("term"), page.text("other"), page.word("meaning")]
+            names = [prose(term["name"][each]) for each in ("en", "zh")]
+            names = names if page.language == "en" else names[::-1]
+            name = f"{anchor(term['id'])}**{names[0]}**"
+            name += f"<br>{names[1]}" if names[1] != names[0] else ""
+            rows.append([name, page.said(term["about"])])
+        head = [page.text("term"), page.word("meaning")]
         yield group, f"## {page.said(title)}\n\n{as_table(head, rows)}"
 
 
@@ -515,15 +513,15 @@ def cheatsheet(page: Page) -> Cells:
         told = data("pages.toml")["command"][name].get(page.language) or sentence
         given = [each for each in command.params if each.param_type_name == "option"]
         flags = [code("/".join([each.opts[0], *each.secondary_opts])) for each in given]
-        rows.append([usage(name, command), prose(told), " ".join(flags)])
+        rows.append([usage(name, command), f"{prose(told)}<br>{' '.join(flags)}"])
         for each in given:
             key = (*each.opts, *each.secondary_opts), each.help
             options.setdefault(key, []).append(name)
-    head = [page.text(each) for each in ("command", "does", "options")]
+    head = [page.text(each) for each in ("command", "does")]
     yield "commands", page.section("commands", as_table(head, rows))
     help_of = {row["help"]["en"]: row["help"] for row in table("commands.toml").values()}
     rows = [
-        [" ".join(map(code, flags)), prose(page.said(help_of[told])), ", ".join(map(code, names))]
+        [" ".join(map(code, flags)), prose(page.said(help_of[told])), ", ".join(names)]
         for (flags, told), names in options.items()
     ]
     head = [page.text(each) for each in ("option", "does", "of")]
