@@ -47,16 +47,17 @@ def _host(record: Path | None):
     from qwen_npu_tut.host.record import read_record
     return read_record(record) if record else None
 
-def _see(page: str, row: str) -> list[str]:
-    "The line that leads to an entry on the docs site, where settings.ini says that it is."
-    site = index["settings"]["doc_host"] + index["settings"]["doc_baseurl"]
-    return [phrase("see", site=site, page=page, row=row)] if row not in ("", "interrupted") else []
-
 def _screen(silent: bool = False):
     "A screen, and the listener that shows on it what happens."
     from qwen_npu_tut.faces.terminal import Screen, reporter
     screen = Screen(silent)
     return screen, reporter(screen)
+
+# %% ../../nbs/faces/cli.ipynb #see00002
+def _see(page: str, row: str) -> list[str]:
+    "The line that leads to an entry on the docs site, where settings.ini says that it is."
+    site = index["settings"]["doc_host"] + index["settings"]["doc_baseurl"]
+    return [phrase("see", site=site, page=page, row=row)] if row not in ("", "interrupted") else []
 
 # %% ../../nbs/faces/cli.ipynb #c1a00001
 def main() -> None:
