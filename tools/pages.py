@@ -224,7 +224,7 @@ def entry(page: Page, row: dict, form: bool) -> str:
         f"**{word('fix')}**{colon}{prose(filled(page.said(row['fix'])))}",
     ]
     if not form:
-        texts = " · ".join(code(impersonal(each)) for each in row["text"])
+        texts = " · ".join(code(impersonal(each.strip())) for each in row["text"])
         lines.append(f"{word('shows')}{colon}{texts}")
         facts.append(f"{word('source')}{colon}{sourced(row['source'])}")
     return "\n\n".join([*lines, "*" + "* · *".join(facts[:-1]) + "* · " + facts[-1]])
@@ -254,7 +254,7 @@ def troubleshooting(page: Page) -> Cells:
         yield group["id"], "\n\n".join([*head, *made])
     yield "owners", page.section("owners", *(part(page, each) for each in known["owner"]))
     rows = [
-        [code(value), meaning, page.said(title)]
+        [value, meaning, page.said(title)]
         for kind, title in data("pages.toml")["codes"].items()
         for value, meaning in known["codes"][kind].items()
     ]
@@ -438,7 +438,7 @@ def cards(page: Page) -> Cells:
     rows = []
     for card in data("pages.toml")["card"]:
         sets = [
-            f"[{name}](versions.ipynb#{name})"
+            f'<span class="text-nowrap">[{name}](versions.ipynb#{name})</span>'
             for name, each in stacks().items()
             if card["series"] in each.series and not each.refused and not each.image
         ]
@@ -527,16 +527,13 @@ def cheatsheet(page: Page) -> Cells:
     head = [page.text(each) for each in ("option", "does", "of")]
     yield "all_options", page.section("all_options", as_table(head, rows))
     own = data("pages.toml")
-    rows = [
-        [
-            code(f"QWEN_NPU_{each.name.upper()}"),
-            code(each.name),
-            prose(page.said(own["setting"][each.name])),
-            code(str(each.default)) if each.default is not None else page.text("unset"),
-        ]
-        for each in fields(Settings)
-    ]
-    head = [page.text(each) for each in ("variable", "setting", "means", "default")]
+    rows = []
+    for each in fields(Settings):
+        default = code(str(each.default)) if each.default is not None else page.text("unset")
+        told = prose(page.said(own["setting"][each.name]))
+        default = f"{page.text('default')}{page.word('colon')}{default}"
+        rows.append([code(f"QWEN_NPU_{each.name.upper()}"), f"{told}<br>{default}"])
+    head = [page.text(each) for each in ("variable", "means")]
     yield "settings", page.section("settings", as_table(head, rows))
     for name, first in (
         ("variables", "variable"),
