@@ -20,6 +20,7 @@ from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
+from .._modidx import d as index
 from ..base.events import Problem, phrase, problem, table, unheard
 from ..base.files import disk_taken, write_new
 from ..base.settings import gathered, home, read_settings, shown
@@ -52,6 +53,12 @@ def _screen(silent: bool = False):
     screen = Screen(silent)
     return screen, reporter(screen)
 
+# %% ../../nbs/faces/cli.ipynb #see00002
+def _see(page: str, row: str) -> list[str]:
+    "The line that leads to an entry on the docs site, where settings.ini says that it is."
+    site = index["settings"]["doc_host"] + index["settings"]["doc_baseurl"]
+    return [phrase("see", site=site, page=page, row=row)] if row not in ("", "interrupted") else []
+
 # %% ../../nbs/faces/cli.ipynb #c1a00001
 def main() -> None:
     "The entry point of `qwen-npu`: 0 it holds, 1 it does not, 2 wrong usage, 130 Ctrl-C."
@@ -64,7 +71,7 @@ def main() -> None:
         if wrong: code = wrong.code
         if wrong and "--json" in sys.argv:
             print_json({"error": {"what": wrong.what, "fix": wrong.fix}})
-        elif wrong: print(wrong, file=sys.stderr)
+        elif wrong: print(wrong, *_see("messages", wrong.row), sep="\n", file=sys.stderr)
         print(end="", flush=True)  # a short output still waits in our buffer
     except BrokenPipeError: os._exit(1)  # whoever read us has gone; there is nobody to tell
     except OSError as error:
@@ -396,6 +403,8 @@ def check(deep: DeepOption = False, machine: RecordOption = None, stack: StackOp
     rows = [_finding(each.level, each.id, each.what, fix=each.fix,
                      source=each.source if each.level != "ok" else "") for each in report.findings]
     rows.append(phrase("judged", stack=report.stack, levels=levels))
+    worst = min(report.findings, key=lambda each: ("block", "warn", "ok").index(each.level))
+    if worst.level != "ok": rows += _see("messages", worst.id)
     _show(json_, report.asdict(), "\n".join(rows), not report.blocked)
 
 # %% ../../nbs/faces/cli.ipynb #e32278ff
@@ -457,6 +466,7 @@ def diagnose(file: LogArgument, stack: LogStackOption = None, json_: JsonOption 
     if not causes and not json_: raise problem("no-cause-found")
     rows = [_finding(each.severity, each.id, each.cause, fix=each.fix, source=each.source,
                      line=f"{each.line}: {each.text}") for each in causes]
+    if causes: rows += _see("troubleshooting", causes[0].id if causes[0].by != "code" else "codes")
     _show(json_, {"findings": [each.asdict() for each in causes]}, "\n".join(rows), bool(causes))
 
 # %% ../../nbs/faces/cli.ipynb #f5512156
