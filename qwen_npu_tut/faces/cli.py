@@ -55,9 +55,10 @@ def _screen(silent: bool = False):
 
 # %% ../../nbs/faces/cli.ipynb #see00002
 def _see(page: str, row: str) -> list[str]:
-    "The line that leads to an entry on the docs site, where settings.ini says that it is."
+    "The line that leads to an entry on the docs site, or in the notebook while there is no site."
     site = index["settings"]["doc_host"] + index["settings"]["doc_baseurl"]
-    return [phrase("see", site=site, page=page, row=row)] if row not in ("", "interrupted") else []
+    told = phrase("see-page" if ".invalid/" in site else "see", site=site, page=page, row=row)
+    return [told] if row not in ("", "interrupted") else []
 
 # %% ../../nbs/faces/cli.ipynb #c1a00001
 def main() -> None:
@@ -92,9 +93,8 @@ Text, Number, File = str | None, int | None, Path | None
 StackOption, ModelOption, HostOption = _given(Text, "stack", "model", "host")
 PresetOption, HubOption, RevisionOption = _given(Text, "preset", "hub", "revision")
 SystemOption, LogStackOption, NameOption = _given(Text, "system", "log-stack", "name")
-(RehearseOption,) = _given(Text, "rehearse")
 PortOption, DevicesOption, ContextOption = _given(Number, "port", "devices", "context")
-(DeviceOption,) = _given(Text, "device")
+RehearseOption, DeviceOption = _given(Text, "rehearse", "device")
 ToOption, SourceOption, OutOption = _given(File, "to", "source", "out")
 WheelsOption, RecordOption = _given(File, "wheels", "record")
 YesOption, JsonOption, PrintOption = _given(bool, "yes", "json", "print")
@@ -117,7 +117,8 @@ def _engine(screen, tell, choice, yes: bool) -> None:
     with screen.stage(1, 6, "check") as told:
         check(machine, stack).refuse()
         walk.refuse_early(choice)
-        told.append(_machine_line(machine))
+        row = "machine-npus" if machine.npus else "machine"
+        told.append(phrase(row, machine=machine, npus=len(machine.npus)))
     with screen.stage(2, 6, "plan") as told:
         steps = walk.planned(choice)
         left = open_steps(steps)
@@ -131,10 +132,6 @@ def _engine(screen, tell, choice, yes: bool) -> None:
         told.append(phrase("engine-whole", steps=len(steps)))
 
 # %% ../../nbs/faces/cli.ipynb #2bf0f35e
-def _machine_line(machine) -> str:
-    row = "machine-npus" if machine.npus else "machine"
-    return phrase(row, machine=machine, npus=len(machine.npus))
-
 def _work_line(left: int, steps: int, needed) -> str:
     if not left and not needed.disk: return phrase("all-done", steps=steps)
     return phrase("to-do", left=left, steps=steps, needed=needed) + _seconds_line(needed)
@@ -374,8 +371,7 @@ def chat(text: TextArgument = None, think: ThinkOption = False, system: SystemOp
     conversation = Conversation(service, system, think)
     if not text and sys.stdin.isatty() and not json_: return talk(conversation)
     question = " ".join(word for word in text or [] if word != "-")
-    if not text or "-" in text:
-        question = "\n\n".join(part for part in (question, piped()) if part)
+    if not text or "-" in text: question = "\n\n".join(filter(None, (question, piped())))
     if not question.strip(): raise problem("no-question")
     if not json_: return say_reply(conversation, question) and None
     with explained(service.url):
@@ -410,8 +406,7 @@ def check(deep: DeepOption = False, machine: RecordOption = None, stack: StackOp
 # %% ../../nbs/faces/cli.ipynb #e32278ff
 @app.command()
 def report(out: OutOption = None, deep: DeepOption = False, stack: StackOption = None):
-    """This machine as one record to attach to a question: names, numbers, addresses and keys
-    removed."""
+    "This machine as one record to attach to a question: names, numbers, keys are removed."
     from qwen_npu_tut import walk
     from qwen_npu_tut.host import record, system
     recorder, there = record.Recorder(system.Host()), out is not None and out.exists()

@@ -4,7 +4,6 @@ import json
 import re
 from collections import Counter
 from dataclasses import fields
-from urllib.parse import urlsplit
 
 import pages
 import pytest
@@ -264,15 +263,22 @@ def test_each_message_has_its_place(language):
 
 
 def led_to(line: str) -> tuple[str, str]:
-    "Page and place of the address that a line ends with."
+    "Page and place that a line ends with: an address, or a notebook while nobody owns a site."
     site = f"{get_config(path=pages.ROOT).doc_host}{get_config(path=pages.ROOT).doc_baseurl}/"
-    found = re.fullmatch(r"More: (\S+)", line)
-    assert found and found[1].startswith(site), line
-    parts = urlsplit(found[1].removeprefix(site))
-    return parts.path.removesuffix(".html"), parts.fragment
+    page = r"nbs/(\S+)\.ipynb, entry (\S+) \(make docs shows it as a page\)"
+    found = re.fullmatch(rf"More: (?:{re.escape(site)}(\S+)\.html#(\S+)|{page})", line)
+    assert found and bool(found[1]) is (".invalid/" not in site), line
+    return found[1] or found[3], found[2] or found[4]
 
 
-@pytest.mark.parametrize("name", PROBLEMS.keys() - {"interrupted"})
+def test_where_there_is_a_site_its_address_is_printed(monkeypatch):
+    site = {"doc_host": "https://docs.example.org", "doc_baseurl": "/guide"}
+    monkeypatch.setattr(cli, "index", {"settings": site})
+    expected = ["More: https://docs.example.org/guide/messages.html#usage"]
+    assert cli._see("messages", "usage") == expected
+
+
+@pytest.mark.parametrize("name", sorted({*PROBLEMS} - {"interrupted"}))
 def test_a_problem_leads_to_its_entry(name):
     values = {each: "x" for part in ("what", "fix") for each in fields_in(PROBLEMS[name][part])}
     try:
