@@ -6,6 +6,5 @@
 __all__ = []
 
 # %% ../nbs/06_call.ipynb #bf706fed
-from .server.client import (
-    Endpoint, Reply, chat_body, curl_line, endpoint, endpoint_of, explained, sampling,
-    split_thinking, stream_reply)
+from .server.client import Endpoint, Reply, chat_body, curl_line, endpoint, endpoint_of
+from .server.client import explained, sampling, split_thinking, stream_reply

@@ -8,7 +8,6 @@ import argparse
 import functools
 import http.server
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -16,59 +15,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from docs_site import CONFIG, PUBLISHED, ROOT, NbdevSite, prepare_all
 from leaks import leaks
-from nbdev.config import get_config
 from nbdev.quarto import refresh_quarto_yml
 from nbdev.serve import proc_nbs
-from smalldocs.config import load
-from smalldocs.site import Site
-
-ROOT = Path(__file__).resolve().parent.parent
-CONFIG = get_config(path=ROOT)
-PUBLISHED = f"{CONFIG.doc_host}{CONFIG.doc_baseurl}/"  # where nbdev's links to names point
-
-CODE = re.compile(r"^```python$.*?^```$", re.M | re.S)
-CELL = re.compile(r"^```\{\.python .*?^```$", re.M | re.S)
-DEFINED = re.compile(r"^( *)(?:class|def) (\w+)", re.M)
-SPECIAL_NAME = re.compile(r"^(#+) ([\w.]*__\w+__)$", re.M)
-LINKED_NAME = re.compile(r"\[(`[^`\n]+`)\]\([^)\s]+\)")
-
-
-def anchors(
-    code: str,  # a cell of a page that shows its source
-) -> str:  # what nbdev's links to the names in it lead to
-    "Such a page is not run here, since it needs an engine: so nbdev writes no headings for names."
-    found, outer = [], ""
-    for indent, name in DEFINED.findall(code):
-        outer = outer if indent else name.lower()
-        found.append(f"{outer}.{name.lower()}" if indent else outer)
-    return "".join(f'<a id="{name}"></a>' for name in dict.fromkeys(found)) + "\n\n"
-
-
-class NbdevSite(Site):
-    """A smalldocs site whose pages have the names that nbdev links to: check.html for
-    01_check.ipynb."""
-
-    def read(self, src):
-        page = super().read(src)
-        page.out = page.src.with_name(page.front.get("output-file", page.out.name))
-        # nbdev links names in a parameter's comment too; inside of code that would be shown as it
-        # is written.
-        page.body = CODE.sub(lambda code: LINKED_NAME.sub(r"\1", code[0]), page.body)
-        page.body = SPECIAL_NAME.sub(r"\1 `\2` {#\2}", page.body)  # else __call__ is a bold "call"
-        if page.front.get("skip_showdoc"):
-            page.body = CELL.sub(lambda code: anchors(code[0]) + code[0], page.body)
-        return page
-
-    def find_page(self, target):
-        by_name = (page for page in self.pages.values() if page.out == target)
-        return super().find_page(target) or next(by_name, None)
-
-    def resolve(self, href, page, record=True):
-        "Follow a link to the published site within this build."
-        if href.startswith(PUBLISHED):
-            href = "/" + href.removeprefix(PUBLISHED)
-        return super().resolve(href, page, record)
 
 
 class PageLinks(HTMLParser):
@@ -154,12 +104,11 @@ def by_smalldocs(
     os.chdir(ROOT)
     refresh_quarto_yml()
     prepared = proc_nbs(force=True, n_workers=0)  # in this process: a pool would outlive a kill
-    site = NbdevSite(load(prepared), quiet=True)
-    site.out = out
+    prepare_all(prepared)
+    site = NbdevSite(prepared, out)
     site.build()
-    return [
-        warning for warning in site.warnings if "output-file is not read" not in warning
-    ]  # NbdevSite reads it
+    known = ("output-file is not read", "broken link")  # NbdevSite reads it; broken_links() tells
+    return [warning for warning in site.warnings if not any(text in warning for text in known)]
 
 
 def serve(

@@ -30,6 +30,7 @@ from nbdev.config import get_config
 
 ROOT = Path(__file__).resolve().parent.parent
 CELL_SECONDS = 900
+NBS = ROOT / "nbs"
 RECORD = ROOT / "qwen_npu_tut" / "machines" / "a2.json"
 # What a chapter is run with in each lane; run_tests.py does the same.
 LANES = {
@@ -142,7 +143,7 @@ def beside(notebook: nbformat.NotebookNode, other: nbformat.NotebookNode) -> Non
 def run(path: Path) -> str:  # empty, or what is wrong and where
     "Run one notebook and save it; it stays as it was when anything is wrong."
     flags = set(get_config(path=ROOT).tst_flags.split())
-    chapter = bool(re.fullmatch(r"0[1-6]_\w+", path.stem)) and path.parent == ROOT / "nbs"
+    chapter = bool(re.fullmatch(r"0[1-6]_\w+", path.stem)) and path.parent == NBS
     notebook, wrong = executed(path, flags, LANES["cpu"] if chapter else {})
     if chapter and not wrong:
         other, wrong = executed(path, flags - {"npu"}, LANES["emulated"])
@@ -162,9 +163,8 @@ def main() -> int:  # exit code
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="*", type=Path)
     options = parser.parse_args()
-    nbs = ROOT / "nbs"
-    library = sorted(path for path in nbs.rglob("*.ipynb") if path.parent != nbs)
-    top = sorted(nbs.glob("*.ipynb"), key=lambda path: (not path.stem.isalpha(), path.name))
+    library = sorted(path for path in NBS.rglob("*.ipynb") if path.parent != NBS)
+    top = sorted(NBS.glob("*.ipynb"), key=lambda path: (not path.stem.isalpha(), path.name))
     notebooks = options.notebooks or [*library, *top]
     for path in notebooks:
         started = time.monotonic()

@@ -32,8 +32,9 @@ OWN_SERVER = {
     "QWEN_NPU_API_KEY": f"sk-{secrets.token_urlsafe(16)}",  # so that a wrong key is refused
 }
 # Pages that call a service, and pages that install an engine or run something in its interpreter.
-SERVED = r"^(05_serve|06_call|index|index\.zh|terminal)\.ipynb$"
-IN_ENGINE = r"^(02_install|03_kernels|walk|tutor|course|cpu_platform)\.ipynb$"
+SERVED = r"^(00_quickstart|index|index\.zh|terminal)\.ipynb$"
+IN_ENGINE = r"^(walk|tutor|course|cpu_platform)\.ipynb$"
+WALK = r"^0[1-6]_\w+\.ipynb$"  # the six chapters, which follow the machine they run on
 IN_PROOF = r"^guide\.ipynb$"  # it wants another engine, the guide's: a group of `make prove`
 EMULATED = "nbs/rehearsal/emulated"  # pages that import torch: in processes of their own
 NATIVE = r"^(collectives|device)\.ipynb$"
@@ -55,15 +56,21 @@ class Stage:
     own: bool = False  # it calls the service of the engine's lane
 
 
-# Chapter 06 is run whole in the browser, with all that its cells assert; else with the pages.
+# What makes a chapter's machine a recorded A2 server, and its engine the one with an emulated NPU.
+RECORDED = {
+    "QWEN_NPU_STACK": "emulated",
+    "QWEN_NPU_MACHINE": str(ROOT / "qwen_npu_tut/machines/a2.json"),
+    "QWEN_NPU_SERVER": "test-emulated",
+}
+# Chapter 06 is run whole in the browser, with all that its cells assert; else with the others.
 BROWSER = any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
 ONCE = ("--skip_file_re", r"^06_call\.ipynb$") if BROWSER else ()
 
 
-def pages(name: str, what: str, lane: str, *choice: str) -> Stage:
-    "Notebooks from top to bottom, those that are chosen."
+def pages(name: str, what: str, lane: str, *choice: str, **more: str) -> Stage:
+    "Notebooks from top to bottom, those that are chosen; `more` goes into their environment."
     command = [str(BIN / "nbdev_test"), "--timing", "--n_workers", "1", *choice]
-    return Stage(name, what, command, lane, own=True)
+    return Stage(name, what, command, lane, environment=more, own=True)
 
 
 def emulated() -> list[Stage]:
@@ -74,9 +81,12 @@ def emulated() -> list[Stage]:
     install = [str(BIN / "qwen-npu"), "install", "--stack", "emulated"]
     tests = [*PYTEST, "-m", "not slow", "tests/emulated"]
     native, mapped = ("--path", EMULATED, "--file_re"), ("--path", EMULATED, "--skip_file_re")
+    recorded = "the six chapters, as a recorded A2 on an emulated NPU"
+    chapters = ("--flags", "npu", "--file_re", WALK)
     return [
         Stage("device", "the emulated NPU, in an engine", install, needs="server"),
         Stage("emulated", "pytest, on an emulated NPU", tests, own=True),
+        pages("recorded", recorded, "plain", *chapters, **RECORDED),
         pages("native pages", "pages of the emulated NPU, native", "plain", *native, NATIVE),
         pages("mapped pages", "pages of the emulated NPU, mapped", "plain", *mapped, NATIVE),
     ]
@@ -89,10 +99,11 @@ def stages() -> list[Stage]:
     seen = [*PYTEST, "tests/browser/test_browser.py", "tests/browser/test_docs.py"]
     panel = [*PYTEST, "tests/browser/test_panel.py"]
     in_engine, served = "pages that use the engine", "pages that call the service"
-    others = ("--skip_file_re", f"{SERVED}|{IN_ENGINE}|{IN_PROOF}")
+    others = ("--skip_file_re", f"{SERVED}|{IN_ENGINE}|{IN_PROOF}|{WALK}")
     others += ("--skip_folder_re", r"^([_.]|emulated$)")
+    walk = ("--file_re", WALK, *ONCE)
     return [
-        Stage("style", "ruff", [str(BIN / "ruff"), "check", *LINTED]),
+        Stage("style", "ruff, and the chapters measured", [sys.executable, "tools/check_style.py"]),
         Stage("docs", "the docs site and its links", docs),
         Stage("sync", "modules, notebooks and READMEs", [sys.executable, "tools/check_sync.py"]),
         Stage("unit", "pytest, without an engine", [*UNIT, "tests/unit"]),
@@ -100,14 +111,12 @@ def stages() -> list[Stage]:
         pages("engine pages", in_engine, "plain", "--file_re", IN_ENGINE),
         pages("pages", "pages that need no engine", "plain", *others),
         Stage("server", "engine, model and service (downloads them the first time)", up, "engine"),
-        pages("served pages", served, "engine", "--file_re", SERVED, *ONCE),
+        pages("chapters", "the six chapters, on this processor", "engine", *walk),
+        pages("served pages", served, "engine", "--file_re", SERVED),
         Stage("engine", "pytest, with the engine", [*PYTEST, "tests/engine"], "engine"),
         Stage("browser", "chapters and docs in a browser", seen, "engine", needs="docs"),
         Stage("panel", "the panel in a browser", panel, "engine"),
     ]
-
-
-LINTED = ["nbs", "tools", "tests", "qwen_npu_tut/programs"]
 
 
 def quick() -> list[Stage]:

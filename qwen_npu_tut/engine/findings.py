@@ -221,7 +221,7 @@ def deep_findings(machine: Machine, stack: Stack) -> Iterator[Finding]:
                  torch=torch, device=good and good[1], known=known)
 
 # %% ../../nbs/engine/findings.ipynb #64adc1f5
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)  # shown as a table
 class Report:
     "A machine, the stack it is judged for, and what was found."
     machine: Machine
@@ -233,7 +233,7 @@ class Report:
 
     def refuse(self) -> None:
         "`Problem` with the first finding that stops the work, if there is one."
-        for each in self.blocked: raise Problem(each.what, each.fix)
+        for each in self.blocked: raise Problem(each.what, each.fix, row=each.id)
 
     def asdict(self) -> dict:
         "Plain data, for JSON."
@@ -247,7 +247,7 @@ class Report:
         rows = [f"| {one.level} | {one.what} | {f'`{fix}`' if fix else ''} |" for one, fix in bad]
         fine = f"Findings without trouble: {len(self.findings) - len(rows)}."
         head = (f"Stack: **{self.stack}**. {fine}", "", "| | what was seen | what to do |")
-        return "\n".join((*head, "| --- | --- | --- |", *rows))
+        return "\n".join((*head, "| --- | --- | --- |", *rows)) if rows else head[0]
 
 # %% ../../nbs/engine/findings.ipynb #64adc1f6
 def check(machine: Machine, stack: Stack | None = None, disk_bytes: int = 0) -> Report:

@@ -112,8 +112,8 @@ class Conversation:
 def say_reply(conversation: Conversation, text: str, out=None) -> Reply:
     "Ask, and write what comes to `out`, which is stdout if None."
     out = out or sys.stdout
-    dim, plain = ("\x1b[2m", "\x1b[0m") if out.isatty() else ("", "")
-    state = ""
+    dim, plain, state = "", "", ""
+    if out.isatty() and not os.environ.get("NO_COLOR"): dim, plain = "\x1b[2m", "\x1b[0m"
     def show(piece: str, now: str) -> None:
         nonlocal state
         if now != state: out.write(dim if now == "thinking" else f"{plain}\n\n" if state else "")

@@ -62,8 +62,8 @@ SECRETS = {  # patterns, and what stands in their place
 
 def scrub(text: str, names: Sequence[str]) -> str:
     "A text without serial numbers, keys, addresses, and these names of people and machines."
-    for name in names: text = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", "(name)", text)
     for pattern, instead in SECRETS.items(): text = re.sub(pattern, instead, text)
+    for name in names: text = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", "(name)", text)
     return text
 
 def own_names() -> list[str]:

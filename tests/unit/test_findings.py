@@ -23,7 +23,7 @@ ROWS = sentences()
 PARTS = ("what", "fix", "ok", "source")  # of a row; `ok` is said where nothing is wrong
 ANY = "\0"  # stands for whatever a computed part of a name may be
 # The functions that look a row up, and the arguments that name it, the first that is given.
-LOOK_UP = {("events", "problem"): ["name"], ("check", "judged"): ["row", "id"]}
+LOOK_UP = {("events", "problem"): ["name"], ("findings", "judged"): ["row", "id"]}
 BESIDE = "-in-container"  # `judged` takes the row of this ending where there is one
 
 

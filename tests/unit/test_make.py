@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import run_tests
+from chapters import SUBJECTS
 from nbdev.doclinks import nbglob
 from patience import patient
 
@@ -206,18 +207,21 @@ def chosen_by(stage: run_tests.Stage) -> list[str]:
     "The notebooks that a stage of pages runs."
     words = stage.command[stage.command.index("1") + 1 :]
     options = {word.lstrip("-"): value for word, value in zip(words[::2], words[1::2])}
+    options.pop("flags", None)
     nbs = ROOT / options.pop("path", "nbs")
     return [str(path.relative_to(ROOT)) for path in nbglob(nbs, as_path=True, **options)]
 
 
-def test_every_page_is_run_once():
+def test_every_page_is_run_once_and_the_chapters_in_both_lanes():
     "nbdev_test passes where nothing is chosen; so a stage must name what is there."
     found = {
         stage.name: chosen_by(stage)
         for stage in run_tests.stages()
         if Path(stage.command[0]).name == "nbdev_test"
     }
-    assert all(found.values()) and len(found) == 5
+    assert all(found.values()) and len(found) == 7
+    chapters = [Path(page).stem for page in found.pop("recorded")]
+    assert sorted(chapters) == sorted(SUBJECTS)  # each runs in two lanes
     known = [str(path.relative_to(ROOT)) for path in nbglob(ROOT / "nbs", as_path=True)]
     once = sorted(page for pages in found.values() for page in pages)
     elsewhere = {"nbs/rehearsal/guide.ipynb", *(["nbs/06_call.ipynb"] * bool(run_tests.ONCE))}

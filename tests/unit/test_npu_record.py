@@ -174,23 +174,44 @@ NPU_CELL = "#| npu\nprint(1)"
 
 
 @pytest.mark.parametrize(
-    "behind, emulated, printed, then",
+    "chapter, behind, printed, then",
     [
-        ("*Not recorded yet: no NPU.*", True, "1\n", run_notebooks.REHEARSED),
-        (run_notebooks.REHEARSED, True, "1\n", run_notebooks.REHEARSED),
-        (run_notebooks.REHEARSED, False, "before\n", run_notebooks.REHEARSED),
-        ("*Recorded on 2026-11-25 on an A2.*", True, "before\n", None),
+        (True, "*Not recorded yet: no NPU.*", "1\n", run_notebooks.REHEARSED),
+        (True, run_notebooks.REHEARSED, "1\n", run_notebooks.REHEARSED),
+        (False, run_notebooks.REHEARSED, "before\n", run_notebooks.REHEARSED),
+        (True, "*Recorded on 2026-11-25 on an A2.*", "before\n", None),
     ],
 )
 def test_outputs_of_a_real_npu_stay_and_none_is_taken_for_one(
-    tmp_path, behind, emulated, printed, then
+    monkeypatch, tmp_path, chapter, behind, printed, then
 ):
+    monkeypatch.setattr(run_notebooks, "NBS", tmp_path)
+    page = tmp_path / ("01_page.ipynb" if chapter else "page.ipynb")
     cells = [nbformat.v4.new_code_cell(NPU_CELL), nbformat.v4.new_markdown_cell(behind)]
     cells[0].outputs = [nbformat.v4.new_output("stream", text="before\n")]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "page.ipynb")
-    assert run_notebooks.run(tmp_path / "page.ipynb", {"card"}, emulated) == ""
-    cell, text = nbformat.read(tmp_path / "page.ipynb", as_version=4).cells
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), page)
+    assert run_notebooks.run(page) == ""
+    cell, text = nbformat.read(page, as_version=4).cells
     assert (cell.outputs[0].text, text.source) == (printed, then or behind)
+
+
+def test_a_cell_of_both_lanes_shows_both_each_behind_its_name(monkeypatch, tmp_path):
+    monkeypatch.setattr(run_notebooks, "NBS", tmp_path)
+    imports, asking = "import os", 'os.environ["QWEN_NPU_STACK"]'
+    sources = (imports, f"#| lanes\n{asking}", asking, f"#| lanes\nprint({asking})")
+    cells = [nbformat.v4.new_code_cell(each) for each in sources]
+    page = tmp_path / "05_page.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), page)
+    assert run_notebooks.run(page) == ""
+    _, both, one, printed = nbformat.read(page, as_version=4).cells
+    labels = [f"{run_notebooks.LABELS[lane]}\n" for lane in ("cpu", "emulated")]
+    assert [each.text for each in both.outputs[::2]] == labels
+    values = [each.data["text/plain"] for each in both.outputs[1::2]]
+    assert values == ["'cpu'", "'emulated'"] and one.outputs[0].data["text/plain"] == "'cpu'"
+    assert [each.text for each in printed.outputs] == [
+        f"{labels[0]}cpu\n",
+        f"{labels[1]}emulated\n",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -259,3 +259,66 @@ def test_an_npu_is_not_emulated_beside_a_real_one(unset, monkeypatch):
         blocked = [each.what for each in walk.report_on(walk.choose(stack=name)).blocked]
         assert any("not emulated where a real one is" in each for each in blocked)
     walk.planned(walk.choose(stack="cpu"), ask=False)
+
+
+def test_a_record_may_be_named_for_a_whole_session(run, record, monkeypatch):
+    monkeypatch.setenv("QWEN_NPU_MACHINE", record)
+    for stack, recorded in (("cann-9.0", True), ("emulated", True)):
+        choice = walk.choose(stack=stack)
+        assert (choice.machine.soc, choice.recorded) == ("Ascend910B3", recorded)
+    monkeypatch.delenv("QWEN_NPU_MACHINE")
+    code, given, _ = run("check", "--machine", record, "--json")
+    monkeypatch.setenv("QWEN_NPU_MACHINE", record)
+    assert (code, given) == run("check", "--json")[:2] and code == 0
+    code, _, err = run("install", "--stack", "cann-9.0")
+    assert code == 2 and "nothing is installed or started" in err
+    monkeypatch.setenv("QWEN_NPU_MACHINE", f"{record}.gone")
+    with pytest.raises(Problem, match="It is no file"):
+        walk.choose()
+    assert run("plan")[0] == 2
+
+
+@pytest.mark.parametrize("variable, agreed, goes_on", [("", 0, 0), ("1", 0, 1), ("0", 1, 1)])
+def test_gigabytes_are_fetched_where_somebody_agreed(
+    guessing, monkeypatch, variable, agreed, goes_on
+):
+    monkeypatch.setenv("QWEN_NPU_YES", variable)
+    if goes_on:
+        assert walk.agree(guessing, agreed=bool(agreed)) == walk.sizes(guessing, [])
+        return
+    with pytest.raises(Problem, match="are still to be fetched") as refused:
+        walk.agree(guessing, agreed=bool(agreed))
+    assert GUESSING.draft in refused.value.what and "QWEN_NPU_YES=1" in refused.value.fix
+
+
+def test_what_is_small_or_there_needs_no_word(guessing, monkeypatch):
+    monkeypatch.delenv("QWEN_NPU_YES", raising=False)
+    for model in (GUESSING.model, GUESSING.draft):
+        model_folder(model).mkdir(parents=True)
+    assert walk.agree(guessing) == walk.Sizes(0, 0)
+    small = walk.choose(stack="cpu", model="qwen-npu-tut/teaching-qwen3")
+    assert walk.agree(small).download == 0
+
+
+BARE = [each for each in stacks().values() if each.needs_npu and not (each.image or each.refused)]
+
+
+@pytest.mark.parametrize("stack", BARE, ids=lambda stack: stack.name)
+def test_an_npu_stack_knows_its_bytes_and_what_is_not_in_them(unset, stack):
+    server = machines.A2 if "A2" in stack.series else machines.A3
+    for processor in stack.architectures:
+        choice = walk.choose(replace(server, architecture=processor).host(), stack=stack.name)
+        needed, model = walk.sizes(choice, walk.planned(choice, ask=False)), stack.model_bytes
+        packages = stack.download_bytes[processor]
+        assert needed.download == packages + model and 10**8 < packages < 10**9
+        assert needed.disk == stack.disk_bytes[processor] + model > needed.download + packages
+        assert ["GitHub" in each for each in needed.beside] == [True]
+        assert walk.sizes(choice, []).beside == ()
+
+
+def test_the_plan_of_a_recorded_server_says_its_sizes(run, record, unset):
+    code, out, _ = run("plan", "--machine", record, "--stack", "cann-9.0")
+    assert code == 0 and "12 of 12 steps to do: up to 17.0 GB to download, 19.2 GB of disk" in out
+    assert "What no package index lists is not in these numbers" in out
+    _, out, _ = run("plan", "--machine", record, "--stack", "cann-9.0-image")
+    assert "30 GB of free disk" in out and "What no package index" not in out
