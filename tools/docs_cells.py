@@ -123,10 +123,16 @@ def is_check(node: ast.stmt) -> bool:
     return isinstance(node, ast.Assert) or bool(checks) and all(checks)
 
 
-def is_test(cell: dict) -> bool:
-    "True for a cell of checks alone that prints nothing."
+def is_test(
+    cell: dict,
+    needed: set[str] = frozenset(),  # the names that later cells read
+) -> bool:
+    "True for a cell that ends in checks, prints nothing and makes nothing for later cells."
     body = statements(cell)
-    return bool(body) and all(map(is_check, body)) and not cell.get("outputs")
+    ready = (*DEFINITIONS, *IMPORTS, ast.Assign)
+    if not body or cell.get("outputs") or not is_check(body[-1]) or made(body) & needed:
+        return False
+    return all(is_check(node) or isinstance(node, ready) for node in body)
 
 
 def outline(
@@ -318,7 +324,7 @@ def prepare(
     cells = with_hidden(in_order(page["cells"], names), original["cells"], names, words)
     lanes = {each["id"] for each in original["cells"] if "lanes" in directives(each)}
     done = []
-    for cell in cells:
+    for number, cell in enumerate(cells):
         body = statements(cell)
         boxed = body and all(isinstance(node, IMPORTS) for node in body)
         if boxed and "in_engine" not in text(cell):
@@ -333,7 +339,8 @@ def prepare(
             data["text/markdown"] = described(told, shown[1], names, not chapter, linked)
         elif names.key(cell):
             cell["source"] = text(cell).replace("#| code-fold: show", "#| code-fold: true", 1)
-        if is_test(cell) and not names.key(cell):
+        later = used([node for each in cells[number + 1 :] for node in statements(each)])
+        if is_test(cell, later) and not names.key(cell):
             word = f'::::: {{.checked}}\n\n<p class="checked-word">{words["checked"]}</p>'
             done += [markdown_cell(word, "checked"), cell, markdown_cell(":::::", "checked-end")]
         elif cell.get("id") in lanes:

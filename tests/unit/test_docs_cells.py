@@ -141,18 +141,27 @@ def test_the_names_of_a_chapter_are_not_in_its_contents():
         ("assert x\nassert y", True),
         ("with expect_fail(Problem, 'no'):\n    call()", True),
         ("for x in xs:\n    test_eq(x, 1)", True),
-        ("x = call()\ntest_eq(x, 1)", False),
+        ("x = call()\ntest_eq(x, 1)", True),
+        ("test_eq(x, 1)\nx = 2", False),
+        ("call()\ntest_eq(x, 1)", False),
         ("print(1)", False),
         ("for x in xs:\n    print(x)", False),
         ("%%bash\nls", False),
         ("", False),
     ],
 )
-def test_a_cell_of_checks_alone_is_a_test(source, is_one):
+def test_a_cell_that_only_checks_is_a_test(source, is_one):
     assert is_test(code(source)) == is_one
     assert not is_test(code(source, outputs=[{"output_type": "stream"}]))
     words = [text(cell) for cell in prepared([code(source)], [code(source)])]
     assert any(">Checked<" in word for word in words) == is_one
+
+
+def test_a_check_of_what_is_used_later_is_not_only_a_test():
+    cell, later = code("x = start()\nassert x"), code("x.stop()")
+    assert is_test(cell) and not is_test(cell, {"x"})
+    cells = prepared([cell, later], [cell, later])
+    assert not [each for each in cells if "Checked" in text(each)]
 
 
 def test_a_hidden_cell_that_is_needed_is_shown_folded_in_its_place():
