@@ -148,8 +148,7 @@ def abort_frees_the_slot(on, send):
     return not busy, f"it was running, and was gone {took} after the client went"
 
 def eight_at_once(on):
-    with ThreadPoolExecutor(8) as pool:
-        texts = list(pool.map(lambda _: text_of(ask(on)), range(8)))
+    with ThreadPoolExecutor(8) as pool: texts = [*pool.map(lambda _: text_of(ask(on)), range(8))]
     return all(map(str.strip, texts)), f"{len(texts)} answers, {len(set(texts))} different"
 
 questions(abort_frees_the_slot, eight_at_once)

@@ -141,7 +141,7 @@ def sizes(choice: Choice, left: Sequence[Step]) -> Sizes:
     disk = sum(each.disk_bytes.get(architecture, 0) for each in brought)
     seconds = sum(each.install_seconds for each in brought)
     if heavy and stack.image: beside.append(phrase("image-beside"))
-    elif heavy and not fetched: beside.append(phrase("engine-beside"))
+    elif heavy and stack.needs_npu: beside.append(phrase("engine-beside"))
     missing = [each for each in models(choice).items() if not model_folder(each[0]).is_dir()]
     beside += [phrase("model-beside", model=model) for model, size in missing if not size]
     fetched += sum(size for model, size in missing if model != TEACHING_MODEL)

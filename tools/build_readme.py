@@ -11,12 +11,22 @@ import re
 import sys
 from pathlib import Path
 
+from address import address
+
 ROOT = Path(__file__).resolve().parent.parent
 READMES = {"index.ipynb": "README.md", "index.zh.ipynb": "README.zh.md"}
 CALLOUT = re.compile(
     r"^::: *\{\.callout-(note|tip|important|warning|caution)[^}]*\}\n(.*?)\n:::$", re.S | re.M
 )
 LINK = re.compile(r"\]\((?!https?:|#|/)([^)\s]+)\)")
+PYTHON = "```python\n"
+FENCE = re.compile(r"(^```.*?^```$)", re.S | re.M)
+# Files of the root: code spans in the notebooks, whose own root is nbs/, and links here.
+IN_THE_ROOT = re.compile(r"(?<!\[)`(LICENSE|NOTICE|CONTRIBUTING\.md|CHANGELOG\.md|CITATION\.cff)`")
+LANGUAGE_LINES = {
+    "[中文](README.zh.md)": ("Docs", ""),
+    "[English](README.md)": ("文档", "index.zh.html"),
+}
 
 
 def github_link(match: re.Match) -> str:
@@ -30,6 +40,24 @@ def github_callout(match: re.Match) -> str:
     return "\n".join(
         [f"> [!{match[1].upper()}]", *(f"> {line}".rstrip() for line in match[2].splitlines())]
     )
+
+
+def github_text(text: str) -> str:
+    "A markdown cell as GitHub shows it in the root; code is left alone."
+    parts = FENCE.split(text)
+    for place in range(0, len(parts), 2):  # every second part is a fence
+        part = LINK.sub(github_link, CALLOUT.sub(github_callout, parts[place]))
+        parts[place] = IN_THE_ROOT.sub(r"[\1](\1)", part)
+    return "".join(parts)
+
+
+def with_docs(text: str) -> str:
+    "The language line leads to the docs too, where they have an address."
+    here = address()
+    if not here.known or text not in LANGUAGE_LINES:
+        return text
+    word, page = LANGUAGE_LINES[text]
+    return f"{text} · [{word}]({here.docs}{page})"
 
 
 def output_text(output: dict) -> str:
@@ -58,10 +86,12 @@ def readme(
     parts = [f"<!-- Made from nbs/{notebook.name} by tools/build_readme.py: edit the notebook. -->"]
     for cell in json.loads(notebook.read_text(encoding="utf8"))["cells"]:
         if cell["cell_type"] == "markdown":
-            text = "".join(cell["source"]).strip()
-            parts.append(LINK.sub(github_link, CALLOUT.sub(github_callout, text)))
+            parts.append(with_docs(github_text("".join(cell["source"]).strip())))
         elif cell["cell_type"] == "code":
-            parts += code_blocks(cell)
+            for block in code_blocks(cell):
+                if block.startswith(PYTHON) and parts[-1].startswith(PYTHON):
+                    block = f"{parts.pop()[:-4]}\n\n{block.removeprefix(PYTHON)}"  # read as one
+                parts.append(block)
     return "\n\n".join(parts) + "\n"
 
 

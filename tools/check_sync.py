@@ -1,5 +1,5 @@
-"""Are the modules what the notebooks export, are the notebooks clean, is README.md theirs? Nothing
-here is changed.
+"""Are the modules what the notebooks export, are the notebooks clean, is README.md theirs, and are
+the made pages what their data says? Nothing here is changed.
 
 python tools/check_sync.py
 """
@@ -59,12 +59,13 @@ def main() -> int:  # exit code
     wrong = out_of_step()
     for line in wrong:
         print(line, file=sys.stderr)
-    readme = subprocess.run(
-        [sys.executable, str(ROOT / "tools/build_readme.py"), "--check"]
-    ).returncode
-    if not wrong and not readme:
-        print("Modules, notebooks and READMEs are in step.")
-    return 1 if wrong or readme else 0
+    made = [
+        subprocess.run([sys.executable, str(ROOT / "tools" / name), "--check"]).returncode
+        for name in ("build_readme.py", "pages.py")
+    ]
+    if not wrong and not any(made):
+        print("Modules, notebooks, READMEs and made pages are in step.")
+    return 1 if wrong or any(made) else 0
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # /root alone says nothing: it is every machine's, and the guide's.
 OWN = [str(path) for path in (ROOT, Path.home()) if path not in (Path("/"), Path("/root"))]
-# The guide's own path: quoting it says nothing about this machine.
-QUOTED = re.compile(r"/root/autodl-tmp[\w./-]*")
+# The guide's own path, and the driver's and Ray's on every machine: quoting them says nothing.
+QUOTED = re.compile(r"(?:/root/autodl-tmp|/home/bios/driver|/tmp/ray)\b[\w./-]*")
 ELSEWHERE = re.compile(
     r"(?:/home|/Users)/[\w.-]+/|/root/|/tmp/[\w.-]+|/var/folders/|[A-Z]:\\Users\\|environ\(\{"
 )

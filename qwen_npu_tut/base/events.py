@@ -46,10 +46,10 @@ def sized(count: int) -> str:
 class Problem(Exception):
     """An expected failure: what happened and what to do, a plain sentence each.
 
-    `code` is the command's exit code: 1 something does not hold, 2 wrong usage."""
-    def __init__(self, what: str, fix: str, code: int = 1):
+    `code` is the exit code, 1: something does not hold, 2: wrong usage; `row` names its entry."""
+    def __init__(self, what: str, fix: str, code: int = 1, row: str = ""):
         super().__init__(what)
-        self.what, self.fix, self.code = what, fix, code
+        self.what, self.fix, self.code, self.row = what, fix, code, row
 
     def __str__(self): return f"{self.what}\n{self.fix}"
 
@@ -78,7 +78,7 @@ def problem(name: str, /, **values) -> Problem:  # so that a sentence may have a
     "A row of findings.toml with its values, to be raised. KeyError: no such row, or a value lacks."
     row = sentences()[name]
     what, fix = (Words().vformat(row[part]["en"], (), values) for part in ("what", "fix"))
-    return Problem(what, fix, row.get("code", 1))
+    return Problem(what, fix, row.get("code", 1), name)
 
 def phrase(name: str, /, **values) -> str:
     "A text that a command says while nothing is wrong: a row of phrases.toml with its values."

@@ -233,7 +233,7 @@ class Report:
 
     def refuse(self) -> None:
         "`Problem` with the first finding that stops the work, if there is one."
-        for each in self.blocked: raise Problem(each.what, each.fix)
+        for each in self.blocked: raise Problem(each.what, each.fix, row=each.id)
 
     def asdict(self) -> dict:
         "Plain data, for JSON."

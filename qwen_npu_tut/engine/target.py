@@ -171,10 +171,6 @@ def _steps_start_from(stack: Stack, ask: bool) -> dict[str, str]:
     there = any((Path(root) / "set_env.sh").is_file() for root in stack.cann_roots)
     return cann_environment(stack) if stack.needs_npu and (ask or there) else {}
 
-def _all_there(engine: Engine) -> bool:
-    pins = engine.stack.pins.items()
-    return _there(engine, {name: pin.version for name, pin in pins if pin.kind == "pip"})
-
 # %% ../../nbs/engine/target.ipynb #7a26e721
 def supply(engine: Engine, wheels: Path | None = None, ask: bool = True,
            environment: Mapping[str, str] | None = None) -> Supply:
@@ -194,8 +190,9 @@ def supply(engine: Engine, wheels: Path | None = None, ask: bool = True,
     elif ask: index = torch_index(stack)
     if stack.needs_npu and engine.machine.architecture == "x86_64" and not index and not there:
         raise problem("no-cpu-build-of-torch", index=stack.indexes["torch"])
+    pins = {name: pin.version for name, pin in stack.pins.items() if pin.kind == "pip"}
     if wheels: pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels.absolute())}
-    elif ask and not _all_there(engine) and (mirror := package_mirror()):
+    elif ask and not _there(engine, pins) and (mirror := package_mirror()):
         pip = {"PIP_INDEX_URL": mirror}
     kernels = bool(wheels and any(wheels.glob("sgl_kernel_npu*.whl")))
     return Supply(index, wheels, pip, dict(environment), kernels)

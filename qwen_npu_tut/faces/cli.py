@@ -20,6 +20,7 @@ from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
+from .._modidx import d as index
 from ..base.events import Problem, phrase, problem, table, unheard
 from ..base.files import disk_taken, write_new
 from ..base.settings import gathered, home, read_settings, shown
@@ -52,6 +53,13 @@ def _screen(silent: bool = False):
     screen = Screen(silent)
     return screen, reporter(screen)
 
+# %% ../../nbs/faces/cli.ipynb #see00002
+def _see(page: str, row: str) -> list[str]:
+    "The line that leads to an entry on the docs site, or in the notebook while there is no site."
+    site = index["settings"]["doc_host"] + index["settings"]["doc_baseurl"]
+    told = phrase("see-page" if ".invalid/" in site else "see", site=site, page=page, row=row)
+    return [told] if row not in ("", "interrupted") else []
+
 # %% ../../nbs/faces/cli.ipynb #c1a00001
 def main() -> None:
     "The entry point of `qwen-npu`: 0 it holds, 1 it does not, 2 wrong usage, 130 Ctrl-C."
@@ -64,7 +72,7 @@ def main() -> None:
         if wrong: code = wrong.code
         if wrong and "--json" in sys.argv:
             print_json({"error": {"what": wrong.what, "fix": wrong.fix}})
-        elif wrong: print(wrong, file=sys.stderr)
+        elif wrong: print(wrong, *_see("messages", wrong.row), sep="\n", file=sys.stderr)
         print(end="", flush=True)  # a short output still waits in our buffer
     except BrokenPipeError: os._exit(1)  # whoever read us has gone; there is nobody to tell
     except OSError as error:
@@ -85,9 +93,8 @@ Text, Number, File = str | None, int | None, Path | None
 StackOption, ModelOption, HostOption = _given(Text, "stack", "model", "host")
 PresetOption, HubOption, RevisionOption = _given(Text, "preset", "hub", "revision")
 SystemOption, LogStackOption, NameOption = _given(Text, "system", "log-stack", "name")
-(RehearseOption,) = _given(Text, "rehearse")
 PortOption, DevicesOption, ContextOption = _given(Number, "port", "devices", "context")
-(DeviceOption,) = _given(Text, "device")
+RehearseOption, DeviceOption = _given(Text, "rehearse", "device")
 ToOption, SourceOption, OutOption = _given(File, "to", "source", "out")
 WheelsOption, RecordOption = _given(File, "wheels", "record")
 YesOption, JsonOption, PrintOption = _given(bool, "yes", "json", "print")
@@ -110,7 +117,8 @@ def _engine(screen, tell, choice, yes: bool) -> None:
     with screen.stage(1, 6, "check") as told:
         check(machine, stack).refuse()
         walk.refuse_early(choice)
-        told.append(_machine_line(machine))
+        row = "machine-npus" if machine.npus else "machine"
+        told.append(phrase(row, machine=machine, npus=len(machine.npus)))
     with screen.stage(2, 6, "plan") as told:
         steps = walk.planned(choice)
         left = open_steps(steps)
@@ -124,10 +132,6 @@ def _engine(screen, tell, choice, yes: bool) -> None:
         told.append(phrase("engine-whole", steps=len(steps)))
 
 # %% ../../nbs/faces/cli.ipynb #2bf0f35e
-def _machine_line(machine) -> str:
-    row = "machine-npus" if machine.npus else "machine"
-    return phrase(row, machine=machine, npus=len(machine.npus))
-
 def _work_line(left: int, steps: int, needed) -> str:
     if not left and not needed.disk: return phrase("all-done", steps=steps)
     return phrase("to-do", left=left, steps=steps, needed=needed) + _seconds_line(needed)
@@ -203,8 +207,9 @@ def plan(stack: StackOption = None, format: FormatOption = "table", wheels: Whee
     for step in steps: row("to do" if step.done.gap() else "done", step.name, step.reason)
     for each in known: row("known", each.id, f"{each.what} {each.fix}")
     left = plans.open_steps(steps)
-    typer.echo(_work_line(len(left), len(steps), walk.sizes(choice, left)))
-    if rest := advisories.also_known(choice.stack, known): typer.echo(rest)
+    needed, rest = walk.sizes(choice, left), advisories.also_known(choice.stack, known)
+    typer.echo(_work_line(len(left), len(steps), needed))
+    for told in filter(None, (*needed.beside, rest)): typer.echo(told)
 
 # %% ../../nbs/faces/cli.ipynb #8b04a7e7
 @app.command()
@@ -366,8 +371,7 @@ def chat(text: TextArgument = None, think: ThinkOption = False, system: SystemOp
     conversation = Conversation(service, system, think)
     if not text and sys.stdin.isatty() and not json_: return talk(conversation)
     question = " ".join(word for word in text or [] if word != "-")
-    if not text or "-" in text:
-        question = "\n\n".join(part for part in (question, piped()) if part)
+    if not text or "-" in text: question = "\n\n".join(filter(None, (question, piped())))
     if not question.strip(): raise problem("no-question")
     if not json_: return say_reply(conversation, question) and None
     with explained(service.url):
@@ -395,13 +399,14 @@ def check(deep: DeepOption = False, machine: RecordOption = None, stack: StackOp
     rows = [_finding(each.level, each.id, each.what, fix=each.fix,
                      source=each.source if each.level != "ok" else "") for each in report.findings]
     rows.append(phrase("judged", stack=report.stack, levels=levels))
+    worst = min(report.findings, key=lambda each: ("block", "warn", "ok").index(each.level))
+    if worst.level != "ok": rows += _see("messages", worst.id)
     _show(json_, report.asdict(), "\n".join(rows), not report.blocked)
 
 # %% ../../nbs/faces/cli.ipynb #e32278ff
 @app.command()
 def report(out: OutOption = None, deep: DeepOption = False, stack: StackOption = None):
-    """This machine as one record to attach to a question: names, numbers, addresses and keys
-    removed."""
+    "This machine as one record to attach to a question: names, numbers, keys are removed."
     from qwen_npu_tut import walk
     from qwen_npu_tut.host import record, system
     recorder, there = record.Recorder(system.Host()), out is not None and out.exists()
@@ -456,6 +461,7 @@ def diagnose(file: LogArgument, stack: LogStackOption = None, json_: JsonOption 
     if not causes and not json_: raise problem("no-cause-found")
     rows = [_finding(each.severity, each.id, each.cause, fix=each.fix, source=each.source,
                      line=f"{each.line}: {each.text}") for each in causes]
+    if causes: rows += _see("troubleshooting", causes[0].id if causes[0].by != "code" else "codes")
     _show(json_, {"findings": [each.asdict() for each in causes]}, "\n".join(rows), bool(causes))
 
 # %% ../../nbs/faces/cli.ipynb #f5512156

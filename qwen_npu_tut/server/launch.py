@@ -48,7 +48,7 @@ def further_flags(settings: Settings, stack: Stack) -> list[str]:
         secret = any(means(flag, name) for name in SECRET_FLAGS)
         if secret: raise problem("flag-is-a-secret", flag=flag)
     for each in objections(stack, words, {}):
-        if each.refused: raise Problem(each.what, each.fix, code=2)
+        if each.refused: raise Problem(each.what, each.fix, 2, f"advisory-{each.id}")
     return words
 
 # %% ../../nbs/server/launch.ipynb #dcfd2a91

@@ -146,7 +146,7 @@ def test_no_server(run, url, words):
 
 def test_a_login_page(run, broken):
     code, _, err = run("contract", broken("page"))
-    assert code == 1 and "Traceback" not in err and len(err.strip().splitlines()) == 2
+    assert code == 1 and "Traceback" not in err and len(err.strip().splitlines()) == 3
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_bad_input_is_a_sentence(tmp_path, changes, words, told, code):
     device = () if "--device" in words else ("--device", "A2")
     ended = run(folder(tmp_path, **changes), *device, *words)
     assert (ended.returncode, ended.stdout) == (code, "")
-    assert told in ended.stderr and len(ended.stderr.splitlines()) == 2
+    assert told in ended.stderr and len(ended.stderr.splitlines()) == 3  # what, fix, address
     as_json = json.loads(run(folder(tmp_path, **changes), *device, *words, "--json").stdout)
     assert {*as_json["error"]} == {"what", "fix"}
 
@@ -143,7 +143,7 @@ def test_a_broken_config_is_a_sentence(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     ended = run(str(tmp_path), "--device", "A2")
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
-    assert len(ended.stderr.splitlines()) == 2
+    assert len(ended.stderr.splitlines()) == 3 and "\nMore: " in ended.stderr
 
 
 def test_a_quantised_folder_is_weighed(tmp_path):

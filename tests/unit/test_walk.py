@@ -298,3 +298,27 @@ def test_what_is_small_or_there_needs_no_word(guessing, monkeypatch):
     assert walk.agree(guessing) == walk.Sizes(0, 0)
     small = walk.choose(stack="cpu", model="qwen-npu-tut/teaching-qwen3")
     assert walk.agree(small).download == 0
+
+
+BARE = [each for each in stacks().values() if each.needs_npu and not (each.image or each.refused)]
+
+
+@pytest.mark.parametrize("stack", BARE, ids=lambda stack: stack.name)
+def test_an_npu_stack_knows_its_bytes_and_what_is_not_in_them(unset, stack):
+    server = machines.A2 if "A2" in stack.series else machines.A3
+    for processor in stack.architectures:
+        choice = walk.choose(replace(server, architecture=processor).host(), stack=stack.name)
+        needed, model = walk.sizes(choice, walk.planned(choice, ask=False)), stack.model_bytes
+        packages = stack.download_bytes[processor]
+        assert needed.download == packages + model and 10**8 < packages < 10**9
+        assert needed.disk == stack.disk_bytes[processor] + model > needed.download + packages
+        assert ["GitHub" in each for each in needed.beside] == [True]
+        assert walk.sizes(choice, []).beside == ()
+
+
+def test_the_plan_of_a_recorded_server_says_its_sizes(run, record, unset):
+    code, out, _ = run("plan", "--machine", record, "--stack", "cann-9.0")
+    assert code == 0 and "12 of 12 steps to do: up to 17.0 GB to download, 19.2 GB of disk" in out
+    assert "What no package index lists is not in these numbers" in out
+    _, out, _ = run("plan", "--machine", record, "--stack", "cann-9.0-image")
+    assert "30 GB of free disk" in out and "What no package index" not in out
