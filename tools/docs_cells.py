@@ -9,6 +9,7 @@ import re
 import sys
 import textwrap
 from collections import defaultdict
+from unicodedata import east_asian_width
 
 WIDTH = 100
 BESIDE = 55  # characters of an output that fit half the column
@@ -289,6 +290,17 @@ def with_hidden(
     return [each for n, cell in enumerate(cells) for each in (cell, *after[n])]
 
 
+def width(output: dict) -> float:  # in columns of a terminal; without an end for a picture
+    "How wide an output's longest line is; a Chinese letter takes two columns."
+    data = output.get("data", {"text/plain": output.get("text", "")})
+    if data.keys() != {"text/plain"}:
+        return float("inf")
+    lines = "".join(data["text/plain"]).splitlines()
+    return max(
+        (len(line) + sum(east_asian_width(c) in "WF" for c in line) for line in lines), default=0
+    )
+
+
 def by_lane(cell: dict) -> list[dict]:
     "A cell that was run in two lanes: its code, and the outputs of each lane under its name."
     lanes: list[tuple[str, list]] = []
@@ -299,9 +311,7 @@ def by_lane(cell: dict) -> list[dict]:
             lanes.append((label, [{**output, "text": rest}] if rest.strip() else []))
         if len(pieces) == 1 and lanes:
             lanes[-1][1].append(output)
-    outputs = [output for _, some in lanes for output in some]
-    lines = [line for each in outputs for line in "".join(each.get("text", "")).splitlines()]
-    narrow = all("text" in each for each in outputs) and max(map(len, lines), default=0) <= BESIDE
+    narrow = all(width(output) <= BESIDE for _, some in lanes for output in some)
     done = [{**cell, "outputs": []}]
     done.append(markdown_cell(f"::::: {{.lanes{' .beside' if narrow else ''}}}", "lanes"))
     for number, (label, outputs) in enumerate(lanes):

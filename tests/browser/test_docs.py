@@ -10,11 +10,13 @@ from build_docs import PUBLISHED
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = [1300, 390]
-PAGES = ["index", "index.zh", "quickstart", "check", "call", "troubleshooting", "base/settings"]
+PAGES = ["index", "index.zh", "quickstart", "check", "call", "base/settings"]
 CHAPTERS = ["check", "install", "kernels", "download", "serve", "call", "fit"]
 # What a box shows of its lines: boxes whose text is wider than they are, and cannot be scrolled.
 CUT = """boxes => boxes.filter(box => box.offsetParent && box.scrollWidth > box.clientWidth + 1
     && getComputedStyle(box).overflowX !== "auto").length"""
+BEYOND = """boxes => boxes.filter(box => box.getBoundingClientRect().right > innerWidth)
+    .map(box => box.textContent.slice(0, 80))"""
 WIDE = """([at, columns]) => { const box = document.querySelector(at);
     const shown = getComputedStyle(box.parentElement), line = document.createElement("span");
     line.textContent = "x".repeat(columns); box.append(line);
@@ -112,7 +114,7 @@ def opened(browser, docs):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", ["index", "check", "serve", "base/diagnose"])
+@pytest.mark.parametrize("name", ["index", "check", "serve", "call", "base/diagnose"])
 def test_outputs_do_not_wrap_and_scroll_in_their_box(opened, name, width):
     page = opened(name, width)
     if name != "index":
@@ -121,7 +123,9 @@ def test_outputs_do_not_wrap_and_scroll_in_their_box(opened, name, width):
     for output in page.locator(".cell-output pre:has(> code:not(.sourceCode))").all():
         assert output.evaluate(look) == ["pre", "auto"]
         assert output.locator("code").evaluate("box => getComputedStyle(box).whiteSpace") == "pre"
-    assert page.locator("main pre, main .sd-table").evaluate_all(CUT) == 0
+    boxes = page.locator("main pre, main .sd-table, main .lane")
+    assert boxes.evaluate_all(CUT) == 0
+    assert boxes.evaluate_all(BEYOND) == []
 
 
 def test_code_of_100_columns_fits_at_1300_pixels(opened):

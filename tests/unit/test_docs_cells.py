@@ -25,6 +25,7 @@ from docs_site import WORDS, page_tools
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("nbs/**/[!.]*.ipynb"))
+PICTURE = {"output_type": "display_data", "data": {"text/plain": "<x>", "image/svg+xml": "<svg/>"}}
 OF_NOTEBOOKS = {"display", "get_ipython"}
 
 
@@ -210,7 +211,10 @@ def test_a_cell_of_two_lanes_shows_each_under_its_name():
         [printed("slow\n"), value],
         [value],
     ]
-    assert ".beside" not in told[0], "only plain lines can be measured"
+    assert ".beside" in told[0]
+    for wide in (printed("[emulated] as an A2\n" + "你" * 28), printed("x" * 56), PICTURE):
+        cells = prepared([{**cell, "outputs": [*cell["outputs"], wide]}], [code("#| lanes\nrun()")])
+        assert ".beside" not in "".join(map(text, cells))
 
 
 def test_a_link_to_a_method_or_an_unshown_name_has_an_end():
