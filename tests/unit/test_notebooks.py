@@ -151,7 +151,8 @@ def test_sidebar_lists_every_notebook():
     found = list(listed(sidebar))
     assert sorted(found) == sorted(path.relative_to(NBS).as_posix() for path in NOTEBOOKS)
     assert found[:2] == ["index.ipynb", "index.zh.ipynb"]
-    assert found[2 : 2 + len(CHAPTERS)] == [path.name for path in CHAPTERS]
+    chapters = [path.name for path in CHAPTERS]
+    assert [name for name in found if name in chapters] == chapters
 
 
 @pytest.mark.parametrize(
