@@ -9,6 +9,7 @@ import re
 import sys
 import textwrap
 from collections import defaultdict
+from unicodedata import east_asian_width
 
 WIDTH = 100
 BESIDE = 55  # characters of an output that fit half the column
@@ -123,10 +124,16 @@ def is_check(node: ast.stmt) -> bool:
     return isinstance(node, ast.Assert) or bool(checks) and all(checks)
 
 
-def is_test(cell: dict) -> bool:
-    "True for a cell of checks alone that prints nothing."
+def is_test(
+    cell: dict,
+    needed: set[str] = frozenset(),  # the names that later cells read
+) -> bool:
+    "True for a cell that ends in checks, prints nothing and makes nothing for later cells."
     body = statements(cell)
-    return bool(body) and all(map(is_check, body)) and not cell.get("outputs")
+    ready = (*DEFINITIONS, *IMPORTS, ast.Assign)
+    if not body or cell.get("outputs") or not is_check(body[-1]) or made(body) & needed:
+        return False
+    return all(is_check(node) or isinstance(node, ready) for node in body)
 
 
 def outline(
@@ -283,6 +290,17 @@ def with_hidden(
     return [each for n, cell in enumerate(cells) for each in (cell, *after[n])]
 
 
+def width(output: dict) -> float:  # in columns of a terminal; without an end for a picture
+    "How wide an output's longest line is; a Chinese letter takes two columns."
+    data = output.get("data", {"text/plain": output.get("text", "")})
+    if data.keys() != {"text/plain"}:
+        return float("inf")
+    lines = "".join(data["text/plain"]).splitlines()
+    return max(
+        (len(line) + sum(east_asian_width(c) in "WF" for c in line) for line in lines), default=0
+    )
+
+
 def by_lane(cell: dict) -> list[dict]:
     "A cell that was run in two lanes: its code, and the outputs of each lane under its name."
     lanes: list[tuple[str, list]] = []
@@ -293,9 +311,7 @@ def by_lane(cell: dict) -> list[dict]:
             lanes.append((label, [{**output, "text": rest}] if rest.strip() else []))
         if len(pieces) == 1 and lanes:
             lanes[-1][1].append(output)
-    outputs = [output for _, some in lanes for output in some]
-    lines = [line for each in outputs for line in "".join(each.get("text", "")).splitlines()]
-    narrow = all("text" in each for each in outputs) and max(map(len, lines), default=0) <= BESIDE
+    narrow = all(width(output) <= BESIDE for _, some in lanes for output in some)
     done = [{**cell, "outputs": []}]
     done.append(markdown_cell(f"::::: {{.lanes{' .beside' if narrow else ''}}}", "lanes"))
     for number, (label, outputs) in enumerate(lanes):
@@ -318,7 +334,7 @@ def prepare(
     cells = with_hidden(in_order(page["cells"], names), original["cells"], names, words)
     lanes = {each["id"] for each in original["cells"] if "lanes" in directives(each)}
     done = []
-    for cell in cells:
+    for number, cell in enumerate(cells):
         body = statements(cell)
         boxed = body and all(isinstance(node, IMPORTS) for node in body)
         if boxed and "in_engine" not in text(cell):
@@ -333,7 +349,8 @@ def prepare(
             data["text/markdown"] = described(told, shown[1], names, not chapter, linked)
         elif names.key(cell):
             cell["source"] = text(cell).replace("#| code-fold: show", "#| code-fold: true", 1)
-        if is_test(cell) and not names.key(cell):
+        later = used([node for each in cells[number + 1 :] for node in statements(each)])
+        if is_test(cell, later) and not names.key(cell):
             word = f'::::: {{.checked}}\n\n<p class="checked-word">{words["checked"]}</p>'
             done += [markdown_cell(word, "checked"), cell, markdown_cell(":::::", "checked-end")]
         elif cell.get("id") in lanes:

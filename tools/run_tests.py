@@ -96,7 +96,8 @@ def stages() -> list[Stage]:
     "What `make test` runs, each lane in order; the two take about as long as each other."
     up = [str(BIN / "qwen-npu"), "up", "--yes"]
     docs = [sys.executable, "tools/build_docs.py"]
-    seen = [*PYTEST, "tests/browser/test_browser.py", "tests/browser/test_docs.py"]
+    looked_at = ("browser", "docs", "accessibility")
+    seen = [*PYTEST, *(f"tests/browser/test_{name}.py" for name in looked_at)]
     panel = [*PYTEST, "tests/browser/test_panel.py"]
     in_engine, served = "pages that use the engine", "pages that call the service"
     others = ("--skip_file_re", f"{SERVED}|{IN_ENGINE}|{IN_PROOF}|{WALK}")

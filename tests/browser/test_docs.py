@@ -3,11 +3,25 @@ mistakes."""
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
+from build_docs import PUBLISHED
 
+ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = [1300, 390]
-PAGES = ["index", "index.zh", "check", "call", "base/settings"]
+PAGES = ["index", "index.zh", "quickstart", "check", "call", "base/settings"]
+CHAPTERS = ["check", "install", "kernels", "download", "serve", "call", "fit"]
+# What a box shows of its lines: boxes whose text is wider than they are, and cannot be scrolled.
+CUT = """boxes => boxes.filter(box => box.offsetParent && box.scrollWidth > box.clientWidth + 1
+    && getComputedStyle(box).overflowX !== "auto").length"""
+BEYOND = """boxes => boxes.filter(box => box.getBoundingClientRect().right > innerWidth)
+    .map(box => box.textContent.slice(0, 80))"""
+WIDE = """([at, columns]) => { const box = document.querySelector(at);
+    const shown = getComputedStyle(box.parentElement), line = document.createElement("span");
+    line.textContent = "x".repeat(columns); box.append(line);
+    const wide = line.getBoundingClientRect().width; line.remove();
+    return [wide, box.parentElement.clientWidth - parseFloat(shown.paddingLeft) * 2]; }"""
 
 
 def test_links_are_whole(docs):
@@ -23,7 +37,7 @@ def test_no_markdown_in_code(docs):
         page.name
         for page in docs.rglob("*.html")
         if re.search(
-            r"<pre[^>]*>(?:(?!</pre>).)*\]\(https://datawhalechina", page.read_text(), re.S
+            rf"<pre[^>]*>(?:(?!</pre>).)*\]\({re.escape(PUBLISHED)}", page.read_text(), re.S
         )
     ]
     assert not found
@@ -36,7 +50,7 @@ def test_no_markdown_in_code(docs):
         ('<a href="index.html#no-such-part">', "index.html#no-such-part"),
         ('<img src="picture.png">', "picture.png"),
         (
-            '<a href="https://datawhalechina.github.io/qwen_npu_tut/base/settings.html#no_such_name">',
+            f'<a href="{PUBLISHED}base/settings.html#no_such_name">',
             "base/settings.html#no_such_name",
         ),
     ],
@@ -82,6 +96,115 @@ def test_pages_look_right(browser, docs, screenshots, name, width):
         page.screenshot(path=screenshots / f"{name.replace('/', '-')}-{width}.png", full_page=True)
     finally:
         page.close()
+
+
+@pytest.fixture
+def opened(browser, docs):
+    "A function that opens a page of the docs at a width; all are closed afterwards."
+    pages = []
+
+    def open_page(name, width=1300):
+        pages.append(browser.new_page(viewport={"width": width, "height": 900}))
+        pages[-1].goto((docs / f"{name}.html").as_uri())
+        return pages[-1]
+
+    yield open_page
+    for page in pages:
+        page.close()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", ["index", "check", "serve", "call", "base/diagnose"])
+def test_outputs_do_not_wrap_and_scroll_in_their_box(opened, name, width):
+    page = opened(name, width)
+    if name != "index":
+        assert page.locator(".cell-output pre").count() > 3
+    look = "box => [getComputedStyle(box).whiteSpace, getComputedStyle(box).overflowX]"
+    for output in page.locator(".cell-output pre:has(> code:not(.sourceCode))").all():
+        assert output.evaluate(look) == ["pre", "auto"]
+        assert output.locator("code").evaluate("box => getComputedStyle(box).whiteSpace") == "pre"
+    boxes = page.locator("main pre, main .sd-table, main .lane")
+    assert boxes.evaluate_all(CUT) == 0
+    assert boxes.evaluate_all(BEYOND) == []
+
+
+def test_code_of_100_columns_fits_at_1300_pixels(opened):
+    page = opened("check")
+    wide, room = page.evaluate(WIDE, ["main .cell-code code", 100])
+    assert wide <= room
+    wide, room = page.evaluate(WIDE, [":not(.one-lane) > .cell > .cell-output-stdout code", 100])
+    assert wide <= room
+
+
+@pytest.mark.parametrize("name", ["check", "host/machine", "engine/plan"])
+def test_imports_stand_first_and_are_folded(opened, name):
+    page = opened(name)
+    assert page.locator("details[open]").count() == 0
+    told = page.locator("details.code-fold > summary").all_inner_texts()
+    assert told[0] == "Imports of this page" and told.count(told[0]) == 1
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapter_can_be_run_and_taken_along(opened, docs, name):
+    page = opened(name)
+    tools = page.locator(".page-tools")
+    assert "Run it yourself: make lab" in tools.inner_text()
+    file = tools.get_by_role("link", name="Download this notebook").get_attribute("href")
+    assert (docs / file).read_bytes() == (ROOT / "nbs" / file).read_bytes()
+    names = page.locator("main h3 > code").all_inner_texts()
+    contents = page.locator("#TOC .nav-link").all_inner_texts()
+    assert contents and not set(names) & set(contents), "a chapter's contents are no index of names"
+
+
+def test_exported_source_is_folded(docs):
+    found = [path for path in docs.rglob("*.html") if "Exported source<" in path.read_text("utf8")]
+    assert len(found) > 5
+    assert not [path for path in found if "<details open" in path.read_text("utf8")]
+
+
+def test_tests_are_marked_by_a_word(docs):
+    marked = [
+        each
+        for path in docs.rglob("*.html")
+        for each in path.read_text("utf8").split('<div class="checked">')[1:]
+    ]
+    assert len(marked) > 30
+    assert not [each for each in marked if '<p class="checked-word">' not in each[:40]]
+
+
+def test_the_library_is_grouped_and_folded(opened):
+    page = opened("check")
+    groups = page.locator("#quarto-sidebar .depth1 .sidebar-group")
+    assert groups.all_inner_texts() == [
+        *["Machine", "Install", "Model", "Serve and call", "Command and panel", "Ground"],
+        "Rehearsal",
+    ]
+    assert {each.get_attribute("aria-expanded") for each in groups.all()} == {"false"}
+    page.locator("#quarto-sidebar").get_by_role("link", name="6 Call").click()
+    assert page.url.endswith("/call.html")
+
+
+def test_every_page_is_in_the_sidebar(docs):
+    listed = set(re.findall(r'href="([^"#:]+\.html)"', (docs / "index.html").read_text("utf8")))
+    built = {path.relative_to(docs).as_posix() for path in docs.rglob("*.html")}
+    assert built - listed == set()
+
+
+def test_no_link_of_the_front_page_leads_to_itself(opened):
+    links = opened("index").locator("main section a:not(.anchorjs-link), main > p a")
+    found = links.evaluate_all("links => links.map(link => link.href)")
+    assert found and not [link for link in found if link.endswith(("/index.html", "/"))]
+
+
+def test_a_table_holds_on_a_phone(opened):
+    "It scrolls in its own box, and an option in its first column is whole."
+    page = opened("serve", 390)
+    table = page.locator(".sd-table:has(td:first-child > code)").first
+    heights = table.locator("td:first-child > code").evaluate_all(
+        "codes => codes.map(code => code.getClientRects().length)"
+    )
+    assert set(heights) == {1}
+    assert table.evaluate("box => getComputedStyle(box).overflowX") == "auto"
 
 
 def test_the_walk_in_the_sidebar(browser, docs):

@@ -25,6 +25,7 @@ from docs_site import WORDS, page_tools
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("nbs/**/[!.]*.ipynb"))
+PICTURE = {"output_type": "display_data", "data": {"text/plain": "<x>", "image/svg+xml": "<svg/>"}}
 OF_NOTEBOOKS = {"display", "get_ipython"}
 
 
@@ -141,18 +142,27 @@ def test_the_names_of_a_chapter_are_not_in_its_contents():
         ("assert x\nassert y", True),
         ("with expect_fail(Problem, 'no'):\n    call()", True),
         ("for x in xs:\n    test_eq(x, 1)", True),
-        ("x = call()\ntest_eq(x, 1)", False),
+        ("x = call()\ntest_eq(x, 1)", True),
+        ("test_eq(x, 1)\nx = 2", False),
+        ("call()\ntest_eq(x, 1)", False),
         ("print(1)", False),
         ("for x in xs:\n    print(x)", False),
         ("%%bash\nls", False),
         ("", False),
     ],
 )
-def test_a_cell_of_checks_alone_is_a_test(source, is_one):
+def test_a_cell_that_only_checks_is_a_test(source, is_one):
     assert is_test(code(source)) == is_one
     assert not is_test(code(source, outputs=[{"output_type": "stream"}]))
     words = [text(cell) for cell in prepared([code(source)], [code(source)])]
     assert any(">Checked<" in word for word in words) == is_one
+
+
+def test_a_check_of_what_is_used_later_is_not_only_a_test():
+    cell, later = code("x = start()\nassert x"), code("x.stop()")
+    assert is_test(cell) and not is_test(cell, {"x"})
+    cells = prepared([cell, later], [cell, later])
+    assert not [each for each in cells if "Checked" in text(each)]
 
 
 def test_a_hidden_cell_that_is_needed_is_shown_folded_in_its_place():
@@ -201,7 +211,10 @@ def test_a_cell_of_two_lanes_shows_each_under_its_name():
         [printed("slow\n"), value],
         [value],
     ]
-    assert ".beside" not in told[0], "only plain lines can be measured"
+    assert ".beside" in told[0]
+    for wide in (printed("[emulated] as an A2\n" + "你" * 28), printed("x" * 56), PICTURE):
+        cells = prepared([{**cell, "outputs": [*cell["outputs"], wide]}], [code("#| lanes\nrun()")])
+        assert ".beside" not in "".join(map(text, cells))
 
 
 def test_a_link_to_a_method_or_an_unshown_name_has_an_end():
