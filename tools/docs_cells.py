@@ -9,6 +9,7 @@ import re
 import sys
 import textwrap
 from collections import defaultdict
+from functools import cache
 from unicodedata import east_asian_width
 
 WIDTH = 100
@@ -37,14 +38,18 @@ def directives(cell: dict) -> dict[str, str]:
     return dict(DIRECTIVE.findall(text(cell))) if cell["cell_type"] == "code" else {}
 
 
-def statements(cell: dict) -> list[ast.stmt]:
-    "A cell's statements; none for Markdown, and for what is not Python, such as a magic."
-    if cell["cell_type"] != "code":
-        return []
+@cache
+def parsed(source: str) -> list[ast.stmt]:
+    "A source's statements; none for what is not Python, such as a magic."
     try:
-        return compile(text(cell), "a cell", "exec", PARSED).body
+        return compile(source, "a cell", "exec", PARSED).body
     except SyntaxError:
         return []
+
+
+def statements(cell: dict) -> list[ast.stmt]:
+    "A cell's statements; none for Markdown."
+    return parsed(text(cell)) if cell["cell_type"] == "code" else []
 
 
 def made(nodes: list[ast.stmt]) -> set[str]:
@@ -333,6 +338,9 @@ def prepare(
     names = Names(original["cells"])
     cells = with_hidden(in_order(page["cells"], names), original["cells"], names, words)
     lanes = {each["id"] for each in original["cells"] if "lanes" in directives(each)}
+    later = [set()]  # what the cells after each one read
+    for cell in reversed(cells[1:]):
+        later.insert(0, later[0] | used(statements(cell)))
     done = []
     for number, cell in enumerate(cells):
         body = statements(cell)
@@ -349,8 +357,7 @@ def prepare(
             data["text/markdown"] = described(told, shown[1], names, not chapter, linked)
         elif names.key(cell):
             cell["source"] = text(cell).replace("#| code-fold: show", "#| code-fold: true", 1)
-        later = used([node for each in cells[number + 1 :] for node in statements(each)])
-        if is_test(cell, later) and not names.key(cell):
+        if is_test(cell, later[number]) and not names.key(cell):
             word = f'::::: {{.checked}}\n\n<p class="checked-word">{words["checked"]}</p>'
             done += [markdown_cell(word, "checked"), cell, markdown_cell(":::::", "checked-end")]
         elif cell.get("id") in lanes:
