@@ -44,7 +44,7 @@ def run(monkeypatch, capsys, tmp_path):
     from qwen_npu_tut.faces import cli
 
     monkeypatch.setenv("QWEN_NPU_HOME", str(tmp_path / "home"))
-    for name in ("MODEL", "PORT", "STACK", "SERVER", "HOST", "API_KEY", "URL"):
+    for name in ("MODEL", "PORT", "STACK", "SERVER", "HOST", "API_KEY", "URL", "MACHINE", "YES"):
         monkeypatch.delenv(f"QWEN_NPU_{name}", raising=False)
     monkeypatch.chdir(tmp_path)
 

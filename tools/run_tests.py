@@ -97,7 +97,7 @@ def stages() -> list[Stage]:
     up = [str(BIN / "qwen-npu"), "up", "--yes"]
     docs = [sys.executable, "tools/build_docs.py"]
     looked_at = ("browser", "docs", "accessibility")
-    seen = [*PYTEST, *(f"tests/browser/test_{name}.py" for name in looked_at)]
+    seen = [*PYTEST, "-m", "not slow", *(f"tests/browser/test_{name}.py" for name in looked_at)]
     panel = [*PYTEST, "tests/browser/test_panel.py"]
     in_engine, served = "pages that use the engine", "pages that call the service"
     others = ("--skip_file_re", f"{SERVED}|{IN_ENGINE}|{IN_PROOF}|{WALK}")
@@ -146,6 +146,7 @@ PROOFS = {
     "emulated memory": ("SGLang's own figures of memory", ["prove_emulated_memory.py"]),
     "guide": ("the guide, replayed on its own SGLang", ["prove_guide.py"]),
     "browser": ("chapters and panel, several times", ["prove_browser.py"]),
+    "site": ("the docs for everybody, page by page", ["tests/browser/test_accessibility.py"]),
     "package": ("a wheel outside any clone", ["prove_wheel.py"]),
     "old home": ("a home of an earlier version", ["prove_old_home.py"]),
 }
@@ -281,7 +282,10 @@ def arguments(known: dict[str, Stage]) -> argparse.Namespace:
 def surroundings(options: argparse.Namespace, names: list[str], empty: str) -> dict[str, str]:
     "The environment of the stages."
     path = f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"
-    chosen = {*OWN_SERVER, "QWEN_NPU_URL", "QWEN_NPU_HOST"}  # by whoever runs this, for themselves
+    chosen = {
+        *OWN_SERVER,
+        *(f"QWEN_NPU_{name}" for name in ("URL", "HOST", "MACHINE", "YES")),
+    }  # by whoever runs this, for themselves
     found = {name: value for name, value in os.environ.items() if name not in chosen}
     found["PATH"] = path
     if options.prove:

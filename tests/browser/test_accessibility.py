@@ -10,14 +10,13 @@ import pytest
 
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe-core here")
 
-CHAPTERS = ["check", "install", "kernels", "download", "serve", "call", "fit"]
 DARK = "document.documentElement.classList.contains('quarto-dark')"
 FIRST_ENTRIES = """document.querySelectorAll('main section').forEach(
     part => [...part.children].slice(4).forEach(each => each.remove()))"""
-PAGES = [
-    *["index", "index.zh", "quickstart", *CHAPTERS],
-    *["troubleshooting", "versions", "host/machine"],
-]
+# A page of each kind; the others are looked at by `make prove`.
+KINDS = ["index", "quickstart", "check", "troubleshooting", "host/machine"]
+OTHERS = ["index.zh", "install", "kernels", "download", "serve", "call", "fit", "versions"]
+PAGES = [*KINDS, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
 DESKTOP, PHONE = {"width": 1300, "height": 900}, {"width": 390, "height": 844}
 RULES = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
 LOADED = re.compile(
