@@ -186,19 +186,6 @@ def test_a_thousand_requests_and_a_hundred_given_up_leave_nothing():
     assert all(each < 20 for each in grown.values()), grown
 
 
-def test_the_chapters_pass_whole_with_their_npu_cells():
-    line = [Path(COMMAND).with_name("nbdev_test"), "--flags", "npu", "--n_workers", "1"]
-    done = subprocess.run(
-        [*line, "--file_re", r"^0[1235]_"],
-        cwd=ROOT,
-        env={**os.environ, "QWEN_NPU_STACK": "emulated", "QWEN_NPU_SERVER": "prove-chapters"},
-        capture_output=True,
-        text=True,
-        timeout=patient(1200),
-    )
-    assert done.returncode == 0 and "Success." in done.stdout, done.stdout + done.stderr
-
-
 # What goes wrong
 
 
