@@ -155,6 +155,7 @@ def test_a_login_page(run, broken):
 def test_every_question_says_what_should_be(name, row):
     assert name in QUESTIONS and row.keys() <= {"should", "send", "like"}
     assert row["should"].keys() == {"en", "zh"} and row["should"]["en"].endswith(".")
+    assert row["should"]["zh"].endswith("。")
 
 
 def test_every_question_has_its_row_in_order():
