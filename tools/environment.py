@@ -22,7 +22,7 @@ MAKING = (
     VENV / ".making"
 )  # there while pip works; found at the start, it means that a run was cut off
 SIZES = {
-    "package": "about 40 MB to download, 260 MB on disk, about a minute",
+    "package": "about 50 MB to download, 300 MB on disk, about a minute",
     "dev": "nbdev, JupyterLab and the test tools: about 120 MB more to download, "
     "400 MB on disk, one to two minutes",
 }

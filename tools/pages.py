@@ -90,6 +90,8 @@ ISSUE = re.compile(r"([\w.-]+/[\w.-]+)#(\d+)")
 def _token(match: re.Match) -> str:
     "One run of letters without a blank: its core as code or as a link, where it is either."
     before, core, after = re.fullmatch(r"""([("']*)(.*?)([.,;:!?)"']*)""", match[0]).groups()
+    if core.count("'") % 2 and after[:1] == "'":
+        core, after = core + "'", after[1:]
     if core.count("(") > core.count(")") and after[:1] == ")":
         core, after = core + ")", after[1:]
     if re.match(r"https?://[a-z]", core) and not re.search(r"[<>]|//(\d|localhost)", core):

@@ -145,7 +145,7 @@ def _ask(stack, left, needed, yes: bool) -> None:
     known = needed.download or needed.disk
     row = "carry-out" if not known else "fetch-and-more" if needed.beside else "fetch"
     question = phrase(row, needed=needed, told=_seconds_line(needed))
-    if not yes: typer.confirm(question, abort=True)
+    if not yes and not typer.confirm(question): raise problem("declined")
 
 HELLO = [{"role": "user", "content": "你好！"}]
 
@@ -247,7 +247,7 @@ def remove(stack: StackOption = None, yes: YesOption = False):
     taken, shared = disk_taken(folder)
     if shared: typer.echo(phrase("shared-stays", shared=shared))
     question = phrase("delete", folder=shown(folder), taken=taken)
-    if not yes: typer.confirm(question, abort=True)
+    if not yes and not typer.confirm(question): raise problem("declined")
     shutil.rmtree(folder)
     typer.echo(phrase("freed", taken=taken))
     if engine.stack.image: typer.echo(phrase("image-stays", images=" or ".join(images)))
