@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import tempfile
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,9 @@ import fastcore.test
 from run_notebooks import LABELS, directives
 
 from qwen_npu_tut.check import check
+from qwen_npu_tut.engine.installation import as_written
 from qwen_npu_tut.engine.stacks import stacks
+from qwen_npu_tut.engine.target import Engine
 from qwen_npu_tut.host.record import read_record
 from qwen_npu_tut.walk import choose
 
@@ -149,3 +152,12 @@ def test_a_chapters_own_home_is_left_as_it_was_found(name, monkeypatch):
     for source in (cells[0], cells[0], cells[1], cells[1]):
         exec(source, known)
     assert os.environ["QWEN_NPU_HOME"] == "/mine"
+
+
+def test_the_guides_steps_are_shown_whatever_python_is_here(capsys):
+    "An image brings its own Python; the server may have another, and no conda."
+    chosen = choose(read_record(A2), stack="cann-9.0-image")
+    bare = replace(chosen, machine=replace(chosen.machine, python="3.9", makers={}))
+    known = {"as_written": as_written, "Engine": Engine, "stacks": stacks, "replace": replace}
+    run_cell("03_kernels", "a61edac3", chosen=bare, test_eq=fastcore.test.test_eq, **known)
+    assert capsys.readouterr().out.startswith("environment, torch\n")
