@@ -1,6 +1,7 @@
 """The chapters follow the machine they run on, and show more than they export."""
 
 import ast
+import json
 import os
 import re
 import shlex
@@ -22,6 +23,7 @@ from qwen_npu_tut.engine.installation import as_written
 from qwen_npu_tut.engine.stacks import stacks
 from qwen_npu_tut.engine.target import Engine
 from qwen_npu_tut.host.record import read_record
+from qwen_npu_tut.server.client import split_thinking
 from qwen_npu_tut.walk import choose
 
 each_chapter = pytest.mark.parametrize("name", SUBJECTS)
@@ -161,3 +163,47 @@ def test_the_guides_steps_are_shown_whatever_python_is_here(capsys):
     known = {"as_written": as_written, "Engine": Engine, "stacks": stacks, "replace": replace}
     run_cell("03_kernels", "a61edac3", chosen=bare, test_eq=fastcore.test.test_eq, **known)
     assert capsys.readouterr().out.startswith("environment, torch\n")
+
+
+def reply_of(text: str) -> SimpleNamespace:
+    "A reply as OpenAI's client gives it, as far as the cells below look."
+    message = SimpleNamespace(content=text, reasoning_content="thought")
+    return SimpleNamespace(choices=[SimpleNamespace(message=message, text=text)])
+
+
+def told_twice(*_, out_thinking=lambda text: None, extra_body=None, **more):
+    "Thinking that has other words in each stream, and fewer pieces where they are not streamed."
+    for piece in ["other"] if extra_body else ["some ", "words"]:
+        out_thinking(piece)
+
+
+OTHER = json.dumps({"choices": [{"message": {"content": "other words"}}]})
+SERVICE = SimpleNamespace(
+    model="m",
+    openai=SimpleNamespace(completions=SimpleNamespace(create=lambda **_: reply_of("other words"))),
+)
+
+
+@pytest.mark.parametrize("id", ["17a7487e", "62943c3d", "a1251e0f", "b5cdc58f"])
+def test_replies_are_held_equal_only_where_the_teaching_model_answers(id):
+    "On a device two long replies at temperature 0 may differ: the batch decides how it adds up."
+    known = {
+        "completion": reply_of("words"),
+        "message": reply_of("words").choices[0].message,
+        "plain": SimpleNamespace(text="words"),
+        "complete": lambda *_, **more: reply_of("<think>thought</think>other words"),
+        "hello": {"messages": []},
+        "who": [],
+        "url": "http://127.0.0.1:9",
+        "key": None,
+        "json": json,
+        "service": SERVICE,
+        "stream_reply": told_twice,
+        "split_thinking": split_thinking,
+        "shutil": SimpleNamespace(which=lambda name: name),
+        "subprocess": SimpleNamespace(run=lambda *_, **more: SimpleNamespace(stdout=OTHER)),
+        "test_eq": fastcore.test.test_eq,
+    }
+    run_cell("06_call", id, model="Qwen3-8B", **known)
+    with pytest.raises(AssertionError):
+        run_cell("06_call", id, model="teaching-qwen3", **known)
