@@ -63,7 +63,7 @@ def citation(
 
 def faults(
     root: Path = ROOT,  # the project
-    tag: str = "",  # the tag to be published under; empty: only what must hold at any time
+    tag: str | None = None,  # the tag to be published under; None: what must hold at any time
 ) -> list[str]:  # one sentence for each thing that is wrong
     "What stands in the way."
     here, (version, date), found = address(root), newest_release(root), []
@@ -75,10 +75,11 @@ def faults(
         )
     if not made.exists() or made.read_text(encoding="utf8") != citation(root):
         found.append("CITATION.cff is out of date: python tools/release.py")
-    if not tag:
+    if tag is None:
         return found
     if tag != f"v{here.version}":
-        found.append(f"The tag {tag} is not v{here.version}, the version in settings.ini.")
+        named = tag or "of no name"
+        found.append(f"The tag {named} is not v{here.version}, the version in settings.ini.")
     if date == "unreleased":
         found.append(f"CHANGELOG.md gives {version} no date: write it in the place of that word.")
     if not here.known:
@@ -93,9 +94,9 @@ def main() -> int:  # exit code
     "Write the citation, or say what is wrong."
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; fail where it differs")
-    parser.add_argument("--tag", default="", help="judge a release under this tag")
+    parser.add_argument("--tag", help="judge a release under this tag")
     options = parser.parse_args()
-    if not (options.check or options.tag):
+    if not options.check and options.tag is None:
         (ROOT / "CITATION.cff").write_text(citation(), encoding="utf8")
     found = faults(tag=options.tag)
     for sentence in found:

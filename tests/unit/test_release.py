@@ -103,6 +103,7 @@ def test_a_tag_is_judged(project):
     assert faults(project) == []
     wrong = faults(project, "v9.9.9")
     assert len(wrong) == 3 and "v9.9.9" in wrong[0]
+    assert len(faults(project, "")) == 3  # a workflow without a tag is no look at any time
     assert "date" in wrong[1] and "placeholders" in wrong[2]
     grant(project)
     write(project, "CHANGELOG.md", heading=f"{version} - 2026-12-01")
