@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,10 +67,17 @@ BROWSER = any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"
 ONCE = ("--skip_file_re", r"^06_call\.ipynb$") if BROWSER else ()
 
 
-def pages(name: str, what: str, lane: str, *choice: str, **more: str) -> Stage:
-    "Notebooks from top to bottom, those that are chosen; `more` goes into their environment."
+def pages(name: str, what: str, lane: str, *choice: str) -> Stage:
+    "Notebooks from top to bottom, those that are chosen."
     command = [str(BIN / "nbdev_test"), "--timing", "--n_workers", "1", *choice]
-    return Stage(name, what, command, lane, environment=more, own=True)
+    return Stage(name, what, command, lane, own=True)
+
+
+def recorded() -> Stage:
+    "The six chapters in their other lane, with an engine that the stage `device` makes."
+    what = "the six chapters, as a recorded A2 on an emulated NPU"
+    chapters = pages("recorded", what, "engine", "--flags", "npu", "--file_re", WALK)
+    return replace(chapters, environment=RECORDED, needs="device")
 
 
 def emulated() -> list[Stage]:
@@ -81,12 +88,9 @@ def emulated() -> list[Stage]:
     install = [str(BIN / "qwen-npu"), "install", "--stack", "emulated"]
     tests = [*PYTEST, "-m", "not slow", "tests/emulated"]
     native, mapped = ("--path", EMULATED, "--file_re"), ("--path", EMULATED, "--skip_file_re")
-    recorded = "the six chapters, as a recorded A2 on an emulated NPU"
-    chapters = ("--flags", "npu", "--file_re", WALK)
     return [
         Stage("device", "the emulated NPU, in an engine", install, needs="server"),
         Stage("emulated", "pytest, on an emulated NPU", tests, own=True),
-        pages("recorded", recorded, "plain", *chapters, **RECORDED),
         pages("native pages", "pages of the emulated NPU, native", "plain", *native, NATIVE),
         pages("mapped pages", "pages of the emulated NPU, mapped", "plain", *mapped, NATIVE),
     ]
@@ -117,6 +121,7 @@ def stages() -> list[Stage]:
         Stage("engine", "pytest, with the engine", [*PYTEST, "tests/engine"], "engine"),
         Stage("browser", "chapters and docs in a browser", seen, "engine", needs="docs"),
         Stage("panel", "the panel in a browser", panel, "engine"),
+        recorded(),
     ]
 
 
