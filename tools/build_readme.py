@@ -5,13 +5,13 @@ python tools/build_readme.py [--check]
 --check writes nothing and fails where a README is out of date.
 """
 
-import argparse
 import json
 import re
 import sys
 from pathlib import Path
 
 from address import address
+from made import run
 
 ROOT = Path(__file__).resolve().parent.parent
 READMES = {"index.ipynb": "README.md", "index.zh.ipynb": "README.zh.md"}
@@ -97,22 +97,11 @@ def readme(
 
 def main() -> int:  # exit code
     "Write both files, or say which is out of date."
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; fail where a README is out of date"
-    )
-    check, stale = parser.parse_args().check, []
-    for source, target in READMES.items():
-        text, path = readme(ROOT / "nbs" / source), ROOT / target
-        if path.exists() and path.read_text(encoding="utf8") == text:
-            continue
-        if check:
-            stale.append(target)
-        else:
-            path.write_text(text, encoding="utf8")
-    for name in stale:
-        print(f"{name} is out of date: python tools/build_readme.py", file=sys.stderr)
-    return 1 if stale else 0
+
+    def made() -> dict[Path, str]:
+        return {ROOT / target: readme(ROOT / "nbs" / source) for source, target in READMES.items()}
+
+    return run(__doc__, "tools/build_readme.py", made)
 
 
 if __name__ == "__main__":

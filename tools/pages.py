@@ -6,7 +6,6 @@ python tools/pages.py [--check]
 --check writes nothing and fails where a page is not what would be made.
 """
 
-import argparse
 import json
 import re
 import sys
@@ -17,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from string import Formatter
 
+from made import run
 from typer.main import get_command
 
 from qwen_npu_tut.base.events import table
@@ -595,25 +595,16 @@ def counted() -> dict[str, int]:
     }
 
 
+def made() -> dict[Path, str]:
+    "Every page's file and text."
+    pages = {ROOT / "nbs" / f"{name}.ipynb": notebook(name) for name in PAGES}
+    form = dict(ensure_ascii=False, indent=1, sort_keys=True)
+    return {path: json.dumps(page, **form) + "\n" for path, page in pages.items()}
+
+
 def main() -> int:  # exit code
     "Write the pages, or say which is out of date."
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; fail where a page is out of date"
-    )
-    check, stale = parser.parse_args().check, []
-    for name in PAGES:
-        path = ROOT / "nbs" / f"{name}.ipynb"
-        text = json.dumps(notebook(name), ensure_ascii=False, indent=1, sort_keys=True) + "\n"
-        if path.exists() and path.read_text(encoding="utf8") == text:
-            continue
-        if check:
-            stale.append(path.name)
-        else:
-            path.write_text(text, encoding="utf8")
-    for name in stale:
-        print(f"nbs/{name} is out of date: python tools/pages.py", file=sys.stderr)
-    return 1 if stale else 0
+    return run(__doc__, "tools/pages.py", made)
 
 
 if __name__ == "__main__":

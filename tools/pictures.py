@@ -6,7 +6,6 @@
 measured, lie in tools/pictures.toml; versions, routes, memory and npu-smi come from the package.
 """
 
-import argparse
 import re
 import sys
 import tomllib
@@ -15,6 +14,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from drawing import EDGE, WIDTH, Picture, breadth, wrapped
+from made import run
 
 from qwen_npu_tut.engine.memory import GIB, chip_named, room, shape_of
 from qwen_npu_tut.engine.stacks import fitting_stack, rows_of, stacks
@@ -515,21 +515,8 @@ def made() -> dict[str, str]:
 
 def main() -> int:  # exit code
     "Write the files, or say which is out of date."
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where one is old")
-    check, stale = parser.parse_args().check, []
-    OUT.mkdir(exist_ok=True)
-    for name, text in made().items():
-        path = OUT / name
-        if path.exists() and path.read_text(encoding="utf8") == text:
-            continue
-        if check:
-            stale.append(name)
-        else:
-            path.write_text(text, encoding="utf8")
-    for name in stale:
-        print(f"nbs/pictures/{name} is out of date: python tools/pictures.py", file=sys.stderr)
-    return 1 if stale else 0
+    files = {OUT / name: text for name, text in made().items()}
+    return run(__doc__, "tools/pictures.py", lambda: files)
 
 
 if __name__ == "__main__":

@@ -38,9 +38,11 @@ def test_a_change_is_named(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr("sys.argv", ["pictures.py", *words])
         return pictures.main()
 
-    monkeypatch.setattr(pictures, "OUT", tmp_path)
+    out = tmp_path / "nbs/pictures"
+    monkeypatch.setattr(pictures, "OUT", out)
+    monkeypatch.setattr("made.ROOT", tmp_path)
     assert run() == 0 and run("--check") == 0
-    changed = tmp_path / "tokens.zh.svg"
+    changed = out / "tokens.zh.svg"
     changed.write_text(changed.read_text(encoding="utf8").replace("151644", "151643"))
     assert run("--check") == 1 and "151643" in changed.read_text(encoding="utf8")
     said = capsys.readouterr().err.splitlines()
