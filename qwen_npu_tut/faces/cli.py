@@ -20,7 +20,6 @@ from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
-from .._modidx import d as index
 from ..base.events import Problem, phrase, problem, table, unheard
 from ..base.files import disk_taken, write_new
 from ..base.settings import gathered, home, read_settings, shown
@@ -56,6 +55,7 @@ def _screen(silent: bool = False):
 # %% ../../nbs/faces/cli.ipynb #see00002
 def _see(page: str, row: str) -> list[str]:
     "The line that leads to an entry on the docs site, or in the notebook while there is no site."
+    from qwen_npu_tut._modidx import d as index  # takes 10 ms, which only trouble is to cost
     site = index["settings"]["doc_host"] + index["settings"]["doc_baseurl"]
     told = phrase("see-page" if ".invalid/" in site else "see", site=site, page=page, row=row)
     return [told] if row not in ("", "interrupted") else []

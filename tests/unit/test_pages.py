@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 from nbdev.config import get_config
 
 from qwen_npu_tut.base.diagnose import diagnose
+from qwen_npu_tut import _modidx
 from qwen_npu_tut.base.events import Problem, problem, table
 from qwen_npu_tut.base.settings import Settings
 from qwen_npu_tut.engine.advisories import every_advisory
@@ -273,7 +274,7 @@ def led_to(line: str) -> tuple[str, str]:
 
 def test_where_there_is_a_site_its_address_is_printed(monkeypatch):
     site = {"doc_host": "https://docs.example.org", "doc_baseurl": "/guide"}
-    monkeypatch.setattr(cli, "index", {"settings": site})
+    monkeypatch.setitem(_modidx.d, "settings", site)
     expected = ["More: https://docs.example.org/guide/messages.html#usage"]
     assert cli._see("messages", "usage") == expected
 
