@@ -73,7 +73,7 @@ WORDS = {
 
 
 def language(source: Path) -> str:  # of the page that is made of a notebook
-    return "zh" if source.stem.endswith(".zh") or "zh" in source.parts else "en"
+    return "zh" if source.parts[0] == "zh" else "en"
 
 
 def repository() -> str:  # empty while settings.ini has a placeholder, where no link may lead
@@ -95,7 +95,7 @@ def prepare_all(
             original,
             WORDS[language(name)],
             chapter=bool(CHAPTER.match(name.name)),
-            front=name.stem.partition(".")[0] == "index",
+            front=name.stem == "index",
             linked=bool(repository()),
         )
         path.write_text(json.dumps(page, ensure_ascii=False), "utf8")
@@ -171,7 +171,7 @@ def finish(
     }
     for old, new in changes.items():
         page = page.replace(old, new)
-    if source.stem.partition(".")[0] != "index":
+    if source.stem != "index":
         head, mark, rest = page.partition('<header id="title-block-header"')
         block, end, text = rest.partition("</header>")
         page = head + mark + block + end + page_tools(source, hub) + text if mark else page

@@ -157,6 +157,17 @@ def faults(english: str, chinese: str) -> list[str]:
 # ---- a page ----
 
 
+def chinese_pages() -> set[str]:
+    "The pages that are there in Chinese: those that have a text, and those of tools/pages.py."
+    texts = {f"{path.stem[1:]}.ipynb" for path in CHINESE.glob("_*.md")}
+    return texts | {path.name for path in CHINESE.glob("*.ipynb")}
+
+
+def slug(title: str) -> str:
+    "The name of a place that the site makes of a heading."
+    return re.sub(r"[^\w.-]", "", title.lower().replace(" ", "-"))
+
+
 def led(text: str, pages: set[str]) -> str:
     "A text whose links and pictures lead from nbs/zh: to the Chinese page where there is one."
 
@@ -175,7 +186,7 @@ def led(text: str, pages: set[str]) -> str:
 def anchored(chinese: str, english: str) -> str:
     "Headings that links may lead to by their English name."
     titles = [each[1] for each in HEADING.findall(FENCE.sub("", english))]
-    names = iter(re.sub(r"[^\w.-]", "", each.lower().replace(" ", "-")) for each in titles)
+    names = map(slug, titles)
     parts = FENCE.split(chinese)
 
     def named(match: re.Match) -> str:
@@ -313,8 +324,7 @@ def main() -> int:  # exit code
     except Fault as fault:
         print(fault, file=sys.stderr)
         return 1
-    names = {f"{each.name}.ipynb" for each in book}
-    names |= {path.name for path in CHINESE.glob("*.ipynb")}
+    names = chinese_pages()
     files = {each.path: each.text() for each in book}
     files |= {CHINESE / f"{each.name}.ipynb": each.made(names) for each in book}
     wrong = [fault for each in book for fault in each.faults()]
