@@ -9,7 +9,7 @@ import pytest
 
 from qwen_npu_tut.base.events import table
 
-TABLES = ("commands", "phrases", "steps", "contract", "panel")
+TABLES = ("commands", "frame", "phrases", "steps", "contract", "panel")
 HAN = "\u3400-\u9fff"
 
 
@@ -27,8 +27,11 @@ each_text = pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 
 
 def values(text: str) -> list[tuple]:
-    "What stands in braces: names, how they are written, and how they are converted."
-    return sorted(each[1:] for each in Formatter().parse(text) if each[1] is not None)
+    "What stands in braces: names, how they are written but for words, how they are converted."
+    found = [each[1:] for each in Formatter().parse(text) if each[1] is not None]
+    joins = {" 或 ": " or ", " 和 ": " and "}
+    formats = [re.sub("^or .*", "or", joins.get(form, form)) for _, form, _ in found]
+    return sorted((name, form, how) for (name, _, how), form in zip(found, formats))
 
 
 def words(text: str) -> str:
