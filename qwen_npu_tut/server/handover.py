@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from importlib.resources import files
-from ..base.events import Problem, problem
+from ..base.events import Problem, phrase, problem
 from ..base.settings import Settings, home
 from ..engine.advisories import advisories, avoids, flag_pairs, flags_of
 from ..engine.image import container_line
@@ -98,7 +98,8 @@ def systemd_unit(launch: Launch, command: str, user: str) -> str:
     words = map(quoted, ("serve", "--foreground", *options))  # there $ begins a variable
     line = " ".join([quoted(command), *(each.replace("$", "$$") for each in words)])
     named = [f"HOME={home()}", *(f"{name.upper()}={value}" for name, value in chosen.items())]
-    plain = {"name": settings.model_name.replace("\n", " "), "stack": stack.name, "user": user,
+    name = settings.model_name.replace("\n", " ")
+    plain = {"about": phrase("unit", name=name, stack=stack.name), "user": user,
              "key": home() / "servers" / f"{settings.server}.env"}
     template = files("qwen_npu_tut").joinpath("systemd.service").read_text(encoding="utf8")
     return template.format(
