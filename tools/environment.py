@@ -66,11 +66,14 @@ SENTENCES = {  # each in English and in Chinese; values in braces
 
 
 def language() -> str:
-    "As qwen-npu chooses it; English where the terminal does not take UTF-8."
+    "As qwen-npu chooses it; English where the terminal has no Chinese letters."
     names = ("QWEN_NPU_LANG", "LC_ALL", "LC_MESSAGES", "LANG")
     named = next(filter(None, map(os.environ.get, names)), "")
-    readable = (sys.stdout.encoding or "").lower().startswith("utf")
-    return "zh" if readable and named.lower().startswith(("zh", "chinese")) else "en"
+    try:
+        "中文".encode(sys.stdout.encoding or "utf8")
+    except UnicodeEncodeError:
+        return "en"
+    return "zh" if named.lower().startswith(("zh", "chinese")) else "en"
 
 
 def say(name: str, out=None, **values) -> None:

@@ -13,13 +13,13 @@ from pathlib import Path
 ROWS = json.loads(Path(__file__).with_name("said.json").read_text(encoding="utf-8"))
 
 
-def language():
-    names = ("QWEN_NPU_LANG", "LC_ALL", "LC_MESSAGES", "LANG")
-    named = next(filter(None, map(os.environ.get, names)), "")
-    readable = (sys.stdout.encoding or "").lower().startswith("utf")
-    return "zh" if readable and named.lower().startswith(("zh", "chinese")) else "en"
-
-
 def said(row, **values):
     "A row with its values; KeyError where there is none, or a value lacks."
-    return ROWS[row][language()].format(**values)
+    english, chinese = (ROWS[row][language].format(**values) for language in ("en", "zh"))
+    names = ("QWEN_NPU_LANG", "LC_ALL", "LC_MESSAGES", "LANG")
+    named = next(filter(None, map(os.environ.get, names)), "").lower()
+    try:
+        chinese.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return english
+    return chinese if named.startswith(("zh", "chinese")) else english
