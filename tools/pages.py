@@ -8,10 +8,12 @@ python tools/pages.py [--check]
 """
 
 import json
+import os
 import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -114,8 +116,9 @@ def _token(match: re.Match) -> str:
 
 # A command where a sentence has it without backticks: up to the end of the clause.
 COMMAND = re.compile(
-    r"""--[a-z][\w-]*\ (?:[A-Z]{2,}(?![a-z])[\w-]*|cpu\b|cann-[\w.]*\w|\d+)
-    |(?:^|(?<=[(：（])|(?<=[:;,]\ )|(?<=then\ )|(?<=(?:by|or)\ )|(?<=(?:with|host)\ ))
+    r"""--[a-z][\w-]*\ (?:[A-Z]{2,}(?![A-Za-z])[\w-]*|cpu\b|emulated\b|cann-[\w.]*\w|\d+)
+    |(?:^|(?<=[(：（、；，])|(?<=[:;,]\ )|(?<=then\ )|(?<=(?:by|or)\ )|(?<=(?:with|host)\ )
+    |(?<=[先再用或后加]\ ))
     (?:sudo|export|unset|qwen-npu|npu-smi|uv|python|gzip|iconv|source|bash|ps|cat|useradd|chmod
     |docker\ (?=run|ps|inspect|stop)|some-command|RUN)\b
     (?:'[^']*' | "[^"]*" | \$\([^)]*\) | [.,;](?=\S)
@@ -246,7 +249,7 @@ def troubleshooting(page: Page) -> Cells:
     }
     listed = [
         f"- [{page.said(group['title'])}](#{group['id']})"
-        f" ({page.word('rows', count=len(inside[group['id']]))})"
+        f"{page.word('rows', count=len(inside[group['id']]))}"
         for group in groups
     ]
     yield "contents", "\n".join([page.heading("contents", page.own["contents"]), "", *listed])
@@ -259,7 +262,7 @@ def troubleshooting(page: Page) -> Cells:
         yield group["id"], "\n\n".join([*head, *made])
     yield "owners", page.section("owners", *(part(page, each) for each in known["owner"]))
     rows = [
-        [value, meaning, page.said(title)]
+        [value, page.said(meaning), page.said(title)]
         for kind, title in data("pages.toml")["codes"].items()
         for value, meaning in known["codes"][kind].items()
     ]
@@ -340,8 +343,12 @@ def messages(page: Page) -> Cells:
 
 def plain(row: dict) -> dict:
     "An advisory as a row whose sentences hold no placeholders."
-    doubled = {"{": "{{", "}": "}}"}
-    return {name: row[name].translate(str.maketrans(doubled)) for name in ("what", "fix", "source")}
+    doubled = str.maketrans({"{": "{{", "}": "}}"})
+    told = {
+        part: {language: text.translate(doubled) for language, text in row[part].items()}
+        for part in ("what", "fix")
+    }
+    return {**told, "source": row["source"].translate(doubled)}
 
 
 # ---- versions ----
@@ -354,19 +361,20 @@ def pinned(page: Page, pin: Pin | None) -> str:
     "A version and its grade, for a table's cell."
     if not pin:
         return "-"
-    disputed = f", {page.word('disputed')}" if pin.against else ""
+    disputed = f"{page.word('comma')}{page.word('disputed')}" if pin.against else ""
     return f"{pin.version}<br>{pin.proof}{disputed}"
 
 
 def versions(page: Page) -> Cells:
     "The table of all sets, then each set with its sources, disputes and advisories."
     sets = {name: each for name, each in stacks().items() if not each.image}
+    comma = page.word("comma")
     yield "intro", f"![{page.text('picture')}](pictures/versions.svg)\n\n{page.text('intro')}"
     rows = [
         [
             f"[{name}](#{name})",
-            f"{', '.join(each.series) or page.text('no_npu')}<br>{', '.join(each.architectures)}"
-            f"<br>Python {', '.join(each.python)}",
+            f"{comma.join(each.series) or page.text('no_npu')}<br>{comma.join(each.architectures)}"
+            f"<br>Python {comma.join(each.python)}",
             *(pinned(page, each.pins.get(package)) for package in COLUMNS),
         ]
         for name, each in sets.items()
@@ -399,10 +407,10 @@ def grades(page: Page) -> str:
 
 def one_set(page: Page, stack: Stack) -> str:
     "One set of versions: what it is for, each version, images, notes, what is known against it."
-    word, colon, known = page.word, page.word("colon"), stacks()
+    word, colon, comma, known = page.word, page.word("colon"), page.word("comma"), stacks()
     facts = [
-        f"- {page.text('fits')}{colon}{', '.join(stack.series) or page.text('no_npu')}"
-        f" · {', '.join(stack.architectures)} · Python {', '.join(stack.python)}"
+        f"- {page.text('fits')}{colon}{comma.join(stack.series) or page.text('no_npu')}"
+        f" · {comma.join(stack.architectures)} · Python {comma.join(stack.python)}"
         f" · glibc {stack.glibc}+",
         f"- {page.text('proved')}{colon}{prose(stack.proved)}",
     ]
@@ -524,8 +532,9 @@ def cheatsheet(page: Page) -> Cells:
     head = [page.text(each) for each in ("command", "does")]
     yield "commands", page.section("commands", as_table(head, rows))
     help_of = {row["help"]["en"]: row["help"] for row in table("commands.toml").values()}
+    comma = page.word("comma")
     rows = [
-        [" ".join(map(code, flags)), prose(page.said(help_of[told])), ", ".join(names)]
+        [" ".join(map(code, flags)), prose(page.said(help_of[told])), comma.join(names)]
         for (flags, told), names in options.items()
     ]
     head = [page.text(each) for each in ("option", "does", "of")]
@@ -590,13 +599,26 @@ PAGES: dict[str, Callable[[Page], Cells]] = {
 LANGUAGES = {"en": BOOK, "zh": CHINESE}  # and where a language's pages lie
 
 
+@contextmanager
+def speaking(language: str) -> Iterator[None]:
+    "What the package says, such as the title of a stack, comes in this language."
+    before = os.environ.get("QWEN_NPU_LANG")
+    os.environ["QWEN_NPU_LANG"] = language
+    try:
+        yield
+    finally:
+        os.environ.pop("QWEN_NPU_LANG")
+        os.environ.update({} if before is None else {"QWEN_NPU_LANG": before})
+
+
 def notebook(name: str, language: str = "en") -> dict:
     "A page as a notebook of Markdown cells, as nbdev_clean would leave it."
     page = Page(name, language)
-    made = [
-        ("title", f"# {page.text('title')}\n\n> {page.text('promise', **counted())}"),
-        *PAGES[name](page),
-    ]
+    with speaking(language):
+        made = [
+            ("title", f"# {page.text('title')}\n\n> {page.text('promise', **counted())}"),
+            *PAGES[name](page),
+        ]
     if language == "zh":
         names = chinese_pages() | {f"{each}.ipynb" for each in PAGES}
         made = [(id, led(text, names)) for id, text in made]

@@ -9,9 +9,8 @@ __all__ = ['Advisory', 'concerns', 'objects', 'means', 'every_advisory', 'adviso
 # %% ../../nbs/engine/advisories.ipynb #ad715003
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from packaging.version import InvalidVersion, Version
-from ..base.events import phrase
+from ..base.events import by_language, phrase
 from .stacks import Stack, rows_of, stacks
 
 # %% ../../nbs/engine/advisories.ipynb #1ba480e6
@@ -41,6 +40,8 @@ class Advisory:
     bad: tuple[str, ...] = ()         # of a setting, where `good` is empty: the values that do harm
     refused: bool = False     # of a setting: it is not taken at all
 
+    named = property(lambda self: phrase(f"advisory-{self.kind}"), doc="Its kind as a word.")
+
 # %% ../../nbs/engine/advisories.ipynb #3d569196
 def concerns(known: Advisory, version: str) -> bool:
     "Whether a release has it. A branch has what nobody has mended."
@@ -58,7 +59,7 @@ def means(flag: str, name: str) -> bool:
     return flag == name or (len(flag) > 3 and flag.startswith("--") and name.startswith(flag))
 
 # %% ../../nbs/engine/advisories.ipynb #85657e95
-@cache
+@by_language
 def every_advisory() -> tuple[Advisory, ...]:
     "All rows `advisory` of stacks.toml."
     rows = rows_of("stacks.toml")["advisory"]

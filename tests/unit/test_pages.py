@@ -263,12 +263,13 @@ def test_groups_are_the_ones_a_reader_looks_in(row, group):
     assert pages.group_of(found, form=False) == group
 
 
-def test_every_code_is_told():
+@each_language
+def test_every_code_is_told(language):
     assert WORDS["codes"].keys() == FAILURES["codes"].keys()
-    text = TEXTS["troubleshooting", "en"].partition("## Codes")[2]
+    text = TEXTS["troubleshooting", language].rpartition("\n## ")[2]
     for kind in FAILURES["codes"].values():
         for value, meaning in kind.items():
-            cells = meaning.replace("|", "\\|")
+            cells = meaning[language].replace("|", "\\|")
             assert f"| {value} | {cells} |" in text, value
 
 
@@ -408,13 +409,16 @@ def test_nothing_found_leads_to_our_own_page(run, tmp_path):
 
 
 @each_language
-def test_each_stack_is_on_the_page_of_versions(language):
+def test_each_stack_is_on_the_page_of_versions(language, monkeypatch):
+    monkeypatch.setenv("QWEN_NPU_LANG", language)
     text = TEXTS["versions", language]
     for name, each in stacks().items():
         assert (f"(`{name}`)" if each.image else f"\n## {name}\n") in text, name
         for pin in () if each.image else each.pins.values():
             assert f"| {pin.version} | {pin.proof} | {pages.sourced(pin.source)}" in text
             assert pages.sourced(pin.against) in text
+        assert pages.prose(each.title) in text or each.image
+        assert all(pages.prose(one) in text for one in (each.refused, *each.notes))
 
 
 @each_language
