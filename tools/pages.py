@@ -519,10 +519,9 @@ def usage(name: str, command) -> str:
 def cheatsheet(page: Page) -> Cells:
     "Commands, options, variables, exit codes, folders, ports."
     yield "intro", page.text("intro")
-    rows, options = [], {}
+    rows, options, helps = [], {}, table("commands.toml")
     for name, command in commands(get_command(app)):
-        sentence = " ".join((command.help or "").split())
-        told = data("pages.toml")["command"][name].get(page.language) or sentence
+        told = page.said(helps[f"qwen-npu {name}"]["help"])
         given = [each for each in command.params if each.param_type_name == "option"]
         flags = [code("/".join([each.opts[0], *each.secondary_opts])) for each in given]
         rows.append([usage(name, command), f"{prose(told)}<br>{' '.join(flags)}"])
@@ -531,7 +530,7 @@ def cheatsheet(page: Page) -> Cells:
             options.setdefault(key, []).append(name)
     head = [page.text(each) for each in ("command", "does")]
     yield "commands", page.section("commands", as_table(head, rows))
-    help_of = {row["help"]["en"]: row["help"] for row in table("commands.toml").values()}
+    help_of = {row["help"][each]: row["help"] for row in helps.values() for each in row["help"]}
     comma = page.word("comma")
     rows = [
         [" ".join(map(code, flags)), prose(page.said(help_of[told])), comma.join(names)]

@@ -104,7 +104,7 @@ def executed(
         extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": str(path.parent)}},
     )
-    with client.setup_kernel(env={**os.environ, **environment}):
+    with client.setup_kernel(env={**os.environ, "QWEN_NPU_LANG": "en", **environment}):
         for number, cell in enumerate(notebook.cells):
             if cell.cell_type != "code" or is_skipped(cell.source, skipped):
                 continue

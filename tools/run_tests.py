@@ -295,7 +295,7 @@ def surroundings(options: argparse.Namespace, names: list[str], empty: str) -> d
         *(f"QWEN_NPU_{name}" for name in ("URL", "HOST", "MACHINE", "YES")),
     }  # by whoever runs this, for themselves
     found = {name: value for name, value in os.environ.items() if name not in chosen}
-    found["PATH"] = path
+    found |= {"PATH": path, "QWEN_NPU_LANG": "en"}  # the tests compare English
     if options.prove:
         OWN_SERVER.pop("QWEN_NPU_API_KEY")  # the proofs start servers with and without a key
     if options.quick:

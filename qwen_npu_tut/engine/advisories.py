@@ -40,8 +40,6 @@ class Advisory:
     bad: tuple[str, ...] = ()         # of a setting, where `good` is empty: the values that do harm
     refused: bool = False     # of a setting: it is not taken at all
 
-    named = property(lambda self: phrase(f"advisory-{self.kind}"), doc="Its kind as a word.")
-
 # %% ../../nbs/engine/advisories.ipynb #3d569196
 def concerns(known: Advisory, version: str) -> bool:
     "Whether a release has it. A branch has what nobody has mended."

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from ..base.events import phrase, problem
+from ..base.events import problem
 from .stacks import Pin, Stack, stacks
 from .target import TORCH, package_index
 
@@ -30,7 +30,6 @@ class Resolution:
     verdict: str       # resolves, does not exist, does not fit, index not reached, not on an index
     why: str = ""      # the resolver's reason
 
-    said = property(lambda self: phrase(f"verdict {self.verdict}"), doc="The verdict for a reader.")
 
 UNREACHED = re.compile(r"401 Unauthorized|403 Forbidden|Unsupported `Content-Type`|unexpected JSON"
                        r"|not found in the cache")

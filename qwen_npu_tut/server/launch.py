@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from ..base.events import Problem, problem
+from ..base.events import Problem, phrase, problem, word
 from ..base.files import write_atomic
 from ..base.settings import Settings, home, shown
 from ..engine.advisories import flags_of, holes, means, objections
@@ -42,7 +42,7 @@ def further_flags(settings: Settings, stack: Stack) -> list[str]:
     "The settings' `flags` as words. `Problem` where one is a setting, a secret, or does harm."
     try: words = shlex.split(settings.flags or "")
     except ValueError: raise problem("quote-not-closed", flags=settings.flags) from None
-    for flag in (word.partition("=")[0] for word in words if word.startswith("--")):
+    for flag in (each.partition("=")[0] for each in words if each.startswith("--")):
         own = next((name for name in OWN_FLAGS if means(flag, name)), None)
         if own: raise problem("flag-is-a-setting", flag=own, setting=OWN_FLAGS[own])
         secret = any(means(flag, name) for name in SECRET_FLAGS)
@@ -232,7 +232,7 @@ def _made_key(name: str) -> str:
 def why_key(settings: Settings, stack: Stack) -> str:
     "Why a key is made: open address, the holes that it closes, or nothing where none is made."
     if settings.api_key or not takes_key(stack): return ""
-    if not is_loopback(settings.host): return "open address"
+    if not is_loopback(settings.host): return word("open address")
     return ", ".join(each.id for each in holes(stack) if each.key_guards)
 
 def with_key(made: Launch) -> Launch:
@@ -249,7 +249,7 @@ def key_sentences(settings: Settings, stack: Stack) -> list[str]:
         return [made.what, made.fix]
     if takes_key(stack) or not holes(stack): return []
     none = problem("no-way-for-a-key", release=stack.version("sglang"))
-    return [f"{none.what} {none.fix}"]
+    return [phrase("with-fix", told=none)]
 
 # %% ../../nbs/server/launch.ipynb #fit00002
 def served_shape(made: Launch) -> Shape:
@@ -278,6 +278,6 @@ def room_for(made: Launch, chip: Chip | None = None, spread: bool = False) -> Ro
 def beside_page(line: Sequence[str], page: Stack) -> list[tuple[str, str, str, str]]:
     "Each flag in which a page's line and ours differ, the words of both (- for none), and why."
     theirs, ours = flags_of(shlex.split(page.page_line)), flags_of(line)
-    reasons = {name: page.page_reasons.get(name, "The stack's own.") for name in theirs | ours}
+    reasons = {name: page.page_reasons.get(name, phrase("of-the-stack")) for name in theirs | ours}
     return [(name, theirs.get(name, "-"), ours.get(name, "-"), why)
             for name, why in reasons.items() if theirs.get(name) != ours.get(name)]
