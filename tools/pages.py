@@ -447,7 +447,7 @@ def cards(page: Page) -> Cells:
     yield "intro", page.text("intro")
     pci = {series: number for number, series in table("devices.toml")["pci"].items()}
     head = [page.text(each) for each in ("smi", "series", "pci", "memory", "sets")]
-    rows = []
+    rows, colon = [], page.word("colon")
     for card in data("pages.toml")["card"]:
         sets = [
             f'<span class="text-nowrap">[{name}](versions.ipynb#{name})</span>'
@@ -458,10 +458,10 @@ def cards(page: Page) -> Cells:
         sold, reports = page.said(card["sold"]), page.said(card["reports"])
         rows.append(
             [
-                f"{page.said(card['smi'])}<br>{page.text('chip')} {page.said(card['chip'])}",
+                f"{page.said(card['smi'])}<br>{page.text('chip')}{colon}{page.said(card['chip'])}",
                 f"**{card['series']}**",
                 f"19e5:{number}" if number else page.text("unknown"),
-                f"{sold}<br>{page.text('reports')} {reports}",
+                f"{sold}<br>{page.text('reports')}{colon}{reports}",
                 "<br>".join(sets) or page.text("no_set"),
             ]
         )

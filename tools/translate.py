@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "nbs"
 CHINESE = BOOK / "zh"
 KEY = re.compile(r"<!-- (cell|gone) (\S+) ([0-9a-f]{8}) -->")
-LIKE_KEY = re.compile(r"\s*<!-+ *(cell|gone)\b")
+LIKE_KEY = re.compile(r"\s*<!-* *(cell|gone)\b", re.I)
 FENCE = re.compile(r"(^```.*?^```$)", re.M | re.S)
 CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.S)
 LINK = re.compile(r"(\]\(|(?:href|src)=\")([^)\s\"]+)")
@@ -134,15 +134,16 @@ def terms() -> list[tuple[re.Pattern, tuple[str, ...]]]:
 
 def faults(english: str, chinese: str) -> list[str]:
     "What of an English cell does not stand in its Chinese block."
-    found = [f"lacks `{each}`" for each in spans(english) if each not in chinese]
+    inside = "\n".join([*spans(chinese), *FENCE.findall(chinese)])
+    found = [f"lacks `{each}`" for each in spans(english) if each not in inside]
     lines = typed(chinese)
     found += [f"lacks the line {each!r}" for each in typed(english) if each not in lines]
     addresses = [each[1] for each in LINK.findall(english)]
     addresses += re.findall(r"<(https?://[^>\s]+)>", english)
     found += [f"lacks the address {each}" for each in addresses if each not in chinese]
-    digits = "".join(chinese.split())
     for number in numbers(english):
-        if not any("".join(form.split()) in digits for form in forms(number)):
+        written = "|".join(map(re.escape, forms(number)))
+        if not re.search(rf"(?<![\d.])(?:{written})(?!\d)", chinese):
             found.append(f"lacks the number {number}")
     levels = [[each[0] for each in HEADING.findall(FENCE.sub("", t))] for t in (english, chinese)]
     if levels[0] != levels[1]:
@@ -191,7 +192,8 @@ def anchored(chinese: str, english: str) -> str:
 
     def named(match: re.Match) -> str:
         name = next(names, "")
-        return f'<a id="{name}"></a>\n\n{match[0]}' if name else match[0]
+        wanted = name and name != slug(match[2])  # a place that the heading has already
+        return f'<a id="{name}"></a>\n\n{match[0]}' if wanted else match[0]
 
     return "".join(part if n % 2 else HEADING.sub(named, part) for n, part in enumerate(parts))
 
@@ -209,7 +211,11 @@ class Page:
             if each["cell_type"] == "markdown"
             and not ENGLISH_LINE.fullmatch("".join(each["source"]).strip())
         }
-        self.blocks = read_blocks(self.path.read_text(encoding="utf8"), f"nbs/zh/_{name}.md")
+        try:
+            text = self.path.read_text(encoding="utf8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise Fault(f"nbs/zh/_{name}.md: it cannot be read: {error}") from error
+        self.blocks = read_blocks(text, f"nbs/zh/_{name}.md")
         self.by_cell = {each.cell: each for each in self.blocks}
         self.new = [each for each in self.cells if not getattr(self.by_cell.get(each), "text", "")]
         self.changed = [
@@ -217,7 +223,8 @@ class Page:
             for each in self.cells
             if each not in self.new and self.by_cell[each].digest != digest(self.cells[each])
         ]
-        self.gone = [each.cell for each in self.blocks if each.cell not in self.cells]
+        left = (each for each in self.blocks if each.cell not in self.cells)
+        self.gone = [each.cell for each in left if each.text]
 
     def text(self) -> str:
         "The text as it is kept: in the page's order, empty blocks for new cells, gone ones last."
@@ -257,7 +264,11 @@ class Page:
         if cell in self.new:
             return led(english, pages)
         text = led(anchored(self.by_cell[cell].text, english), pages)
-        return f"{CHANGED}\n\n{text}" if cell in self.changed else text
+        if cell not in self.changed:
+            return text
+        # The site takes a title from a cell of its own: there the note becomes part of the line.
+        title = text.startswith("# ") and "\n> " in text
+        return f"{text} {CHANGED}" if title else f"{CHANGED}\n\n{text}"
 
     def made(self, pages: set[str]) -> str:
         "The Chinese notebook: it exports nothing."
@@ -291,6 +302,13 @@ def former(name: str, wanted: str, cell: str) -> str:
     return ""
 
 
+def remake(name: str) -> None:
+    "Make a page's Chinese notebook again, after its English one was saved."
+    if (CHINESE / f"_{name}.md").exists():
+        made = Page(name).made(chinese_pages())
+        (CHINESE / f"{name}.ipynb").write_text(made, encoding="utf8")
+
+
 def pages() -> list[Page]:
     "Every page that has a Chinese text. Fault: a text cannot be read, or its page is gone."
     names = sorted(path.stem[1:] for path in CHINESE.glob("_*.md"))
@@ -307,6 +325,8 @@ def main() -> int:  # exit code
     parser.add_argument("--diff", metavar="CELL", help="what changed in the English of a block")
     parser.add_argument("--accept", metavar="CELL", help="a block fits its English again")
     options = parser.parse_args()
+    if options.check and options.accept:
+        parser.error("--check writes nothing, and --accept does")
     try:
         book = pages()
         for cell in filter(None, (options.diff, options.accept)):
