@@ -260,7 +260,7 @@ def before_serving(choice: Choice, base: Mapping[str, str]) -> list[str]:
     if ours and there.is_dir() and _of_ours(there).gap():
         said.append(phrase("newer-teaching-model", folder=shown(there)))
     level, told = told_room(choice) or ("ok", None)
-    if level != "ok": said.append(f"{told.what} {told.fix}")
-    said += [f"{each.what} {each.fix}" for each in busy_devices(choice)]
-    said += [f"{each.id}: {each.what} {each.fix}" for each in known]
+    if level != "ok": said.append(phrase("with-fix", told=told))
+    said += [phrase("with-fix", told=each) for each in busy_devices(choice)]
+    said += [phrase("known-hole", told=each) for each in known]
     return [*said, *key_sentences(settings, stack), *filter(None, [also_known(stack, known)])]

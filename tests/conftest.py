@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # A shell starts a background job with SIGINT ignored, and so would be every process that a test
 # means to stop by it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# What is compared is English, whatever the developer's own machine speaks.
+os.environ["QWEN_NPU_LANG"] = "en"
 
 
 def pytest_collection_modifyitems(config, items):

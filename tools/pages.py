@@ -1,5 +1,6 @@
-"""Makes the pages that are tables of the package's data: troubleshooting, what our command says,
-versions, cards, the glossary, the cheat sheet. Their words are in pages.toml and glossary.toml.
+"""Makes the pages that are tables of the package's data, in English and in Chinese:
+troubleshooting, what our command says, versions, cards, the glossary, the cheat sheet, what was run
+where. Their words are in pages.toml and glossary.toml.
 
 python tools/pages.py [--check]
 
@@ -19,6 +20,7 @@ from pathlib import Path
 from string import Formatter
 
 from made import run
+from translate import BOOK, CHINESE, chinese_pages, led, slug
 from typer.main import get_command
 
 from qwen_npu_tut.base.events import table
@@ -63,8 +65,15 @@ class Page:
 
     def section(self, name: str, *made: str) -> str:
         "A heading with its anchor and its sentence, and what stands below."
-        head = [heading(name, self.text(name)), self.text(f"{name}_about")]
+        head = [self.heading(name, self.own[name]), self.text(f"{name}_about")]
         return "\n\n".join([*head, *made])
+
+    def heading(self, name: str, title: dict) -> str:
+        """A heading that links may lead to by a name of ours, and by its English words; the site
+        makes a place of its words as they stand, too."""
+        places = dict.fromkeys([name, slug(title["en"])])
+        places.pop(slug(self.said(title)), None)
+        return "\n\n".join(["".join(map(anchor, places)), f"## {self.said(title)}"]).strip()
 
 
 # ---- Markdown ----
@@ -185,12 +194,6 @@ def anchor(name: str) -> str:
     return f'<a id="{name}"></a>'
 
 
-def heading(name: str, title: str) -> str:
-    "A heading that a link may lead to by a name of ours; the site makes one of the title, too."
-    own = re.sub(r"[^\w.-]", "", title.lower().replace(" ", "-"))
-    return f"## {title}" if own == name else f"{anchor(name)}\n\n## {title}"
-
-
 def as_table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     "A table; a cell is Markdown already."
     lines = [list(head), *map(list, rows)]
@@ -249,10 +252,10 @@ def troubleshooting(page: Page) -> Cells:
         f"{page.word('rows', count=len(inside[group['id']]))}"
         for group in groups
     ]
-    yield "contents", "\n".join([f"## {page.text('contents')}", "", *listed])
+    yield "contents", "\n".join([page.heading("contents", page.own["contents"]), "", *listed])
     for group in groups:
         head = [
-            heading(group["id"], page.said(group["title"])),
+            page.heading(group["id"], group["title"]),
             page.said(group["about"]),
         ]
         made = (entry(page, *each) for each in inside[group["id"]])
@@ -354,7 +357,7 @@ def plain(row: dict) -> dict:
 COLUMNS = ["driver", "cann", "torch", "torch-npu", "triton-ascend", "sglang", "sgl-kernel-npu"]
 
 
-def proved(page: Page, pin: Pin | None) -> str:
+def pinned(page: Page, pin: Pin | None) -> str:
     "A version and its grade, for a table's cell."
     if not pin:
         return "-"
@@ -366,14 +369,13 @@ def versions(page: Page) -> Cells:
     "The table of all sets, then each set with its sources, disputes and advisories."
     sets = {name: each for name, each in stacks().items() if not each.image}
     comma = page.word("comma")
-    picture = "versions.svg" if page.language == "en" else f"versions.{page.language}.svg"
-    yield "intro", f"![{page.text('picture')}](pictures/{picture})\n\n{page.text('intro')}"
+    yield "intro", f"![{page.text('picture')}](pictures/versions.svg)\n\n{page.text('intro')}"
     rows = [
         [
             f"[{name}](#{name})",
             f"{comma.join(each.series) or page.text('no_npu')}<br>{comma.join(each.architectures)}"
             f"<br>Python {comma.join(each.python)}",
-            *(proved(page, each.pins.get(package)) for package in COLUMNS),
+            *(pinned(page, each.pins.get(package)) for package in COLUMNS),
         ]
         for name, each in sets.items()
     ]
@@ -446,7 +448,7 @@ def cards(page: Page) -> Cells:
     yield "intro", page.text("intro")
     pci = {series: number for number, series in table("devices.toml")["pci"].items()}
     head = [page.text(each) for each in ("smi", "series", "pci", "memory", "sets")]
-    rows = []
+    rows, colon = [], page.word("colon")
     for card in data("pages.toml")["card"]:
         sets = [
             f'<span class="text-nowrap">[{name}](versions.ipynb#{name})</span>'
@@ -457,10 +459,10 @@ def cards(page: Page) -> Cells:
         sold, reports = page.said(card["sold"]), page.said(card["reports"])
         rows.append(
             [
-                f"{page.said(card['smi'])}<br>{page.text('chip')} {page.said(card['chip'])}",
+                f"{page.said(card['smi'])}<br>{page.text('chip')}{colon}{page.said(card['chip'])}",
                 f"**{card['series']}**",
                 f"19e5:{number}" if number else page.text("unknown"),
-                f"{sold}<br>{page.text('reports')} {reports}",
+                f"{sold}<br>{page.text('reports')}{colon}{reports}",
                 "<br>".join(sets) or page.text("no_set"),
             ]
         )
@@ -518,10 +520,9 @@ def usage(name: str, command) -> str:
 def cheatsheet(page: Page) -> Cells:
     "Commands, options, variables, exit codes, folders, ports."
     yield "intro", page.text("intro")
-    rows, options = [], {}
+    rows, options, helps = [], {}, table("commands.toml")
     for name, command in commands(get_command(app)):
-        sentence = " ".join((command.help or "").split())
-        told = data("pages.toml")["command"][name].get(page.language) or sentence
+        told = page.said(helps[f"qwen-npu {name}"]["help"])
         given = [each for each in command.params if each.param_type_name == "option"]
         flags = [code("/".join([each.opts[0], *each.secondary_opts])) for each in given]
         rows.append([usage(name, command), f"{prose(told)}<br>{' '.join(flags)}"])
@@ -530,7 +531,7 @@ def cheatsheet(page: Page) -> Cells:
             options.setdefault(key, []).append(name)
     head = [page.text(each) for each in ("command", "does")]
     yield "commands", page.section("commands", as_table(head, rows))
-    help_of = {row["help"]["en"]: row["help"] for row in table("commands.toml").values()}
+    help_of = {row["help"][each]: row["help"] for row in helps.values() for each in row["help"]}
     comma = page.word("comma")
     rows = [
         [" ".join(map(code, flags)), prose(page.said(help_of[told])), comma.join(names)]
@@ -557,6 +558,33 @@ def cheatsheet(page: Page) -> Cells:
         yield name, page.section(name, as_table([page.text(first), page.text("means")], rows))
 
 
+# ---- what was run where ----
+
+
+def graded(page: Page, row: dict) -> tuple[str, str, str]:
+    "A row of grades.toml: what it is, its grades, and for each what was run, by what."
+    found = {name: row[name] for name in table("grades.toml")["grades"] if name in row}
+    colon, stop = page.word("colon"), page.text("stop")
+    told = [
+        f"**{name}**{colon}{page.said(each)}{stop}{' '.join(map(code, each['by']))}"
+        for name, each in found.items()
+    ]
+    return page.said(row["what"]), ", ".join(found), "<br>".join(told)
+
+
+def proved(page: Page) -> Cells:
+    "What was run where: grades, each step with its proofs, the emulated NPU and what it found."
+    known = table("grades.toml")
+    rows = [graded(page, row) for row in [*known["step"], *known["beside"]]]
+    yield "intro", f"{page.text('intro')}\n\n{grades(page)}"
+    head = [page.text(each) for each in ("step", "step_grades", "step_proofs")]
+    short = as_table(head[:2], (row[:2] for row in rows))
+    long = as_table(head[::2], (row[::2] for row in rows))
+    yield "walk", page.section("walk", short, long, page.text("walk_run"))
+    for part in ("stand_ins", "emulation", "reveals", "record"):
+        yield part, page.section(part)
+
+
 # ---- notebooks ----
 
 PAGES: dict[str, Callable[[Page], Cells]] = {
@@ -566,7 +594,9 @@ PAGES: dict[str, Callable[[Page], Cells]] = {
     "cards": cards,
     "glossary": glossary,
     "cheatsheet": cheatsheet,
+    "proved": proved,
 }
+LANGUAGES = {"en": BOOK, "zh": CHINESE}  # and where a language's pages lie
 
 
 @contextmanager
@@ -589,7 +619,10 @@ def notebook(name: str, language: str = "en") -> dict:
             ("title", f"# {page.text('title')}\n\n> {page.text('promise', **counted())}"),
             *PAGES[name](page),
         ]
-    front = "---\n" + FRONT + "---"
+    if language == "zh":
+        names = chinese_pages() | {f"{each}.ipynb" for each in PAGES}
+        made = [(id, led(text, names)) for id, text in made]
+    front = f"---\n{FRONT}{FRONT_OF[language]}---"
     cells = [{"cell_type": "raw", "id": "made", "metadata": {}, "source": front}]
     cells += [
         {"cell_type": "markdown", "id": id, "metadata": {}, "source": text} for id, text in made
@@ -605,6 +638,7 @@ FRONT = """# Made by tools/pages.py: edit the data, not this page.
 toc-depth: 2
 code-copy: false
 """
+FRONT_OF = {"en": "", "zh": "lang: zh\nskip_exec: true\n"}
 
 
 def counted() -> dict[str, int]:
@@ -620,7 +654,11 @@ def counted() -> dict[str, int]:
 
 def made() -> dict[Path, str]:
     "Every page's file and text."
-    pages = {ROOT / "nbs" / f"{name}.ipynb": notebook(name) for name in PAGES}
+    pages = {
+        folder / f"{name}.ipynb": notebook(name, language)
+        for language, folder in LANGUAGES.items()
+        for name in PAGES
+    }
     form = dict(ensure_ascii=False, indent=1, sort_keys=True)
     return {path: json.dumps(page, **form) + "\n" for path, page in pages.items()}
 

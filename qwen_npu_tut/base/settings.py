@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from .events import problem
+from .events import problem, word
 
 # %% ../../nbs/base/settings.ipynb #bf606834
 def home(environment: Mapping[str, str] | None = None) -> Path:  # this process's if None
@@ -87,7 +87,7 @@ def gathered(file: Path | str = "qwen-npu.toml", environment: Mapping[str, str] 
     model), file, environment (QWEN_NPU_MODEL, …; this process's if None), caller (None: not named).
     """
     environment = os.environ if environment is None else environment
-    found = {name: (value, "the stack") for name, value in defaults.items()}
+    found = {name: (value, word("the stack")) for name, value in defaults.items()}
 
     def take(name: str, value: object, origin: str, who: str = "") -> None:
         name = ALIASES.get(name, name)
@@ -102,7 +102,7 @@ def gathered(file: Path | str = "qwen-npu.toml", environment: Mapping[str, str] 
         variable = f"QWEN_NPU_{name.upper()}"
         if environment.get(variable): take(name, environment[variable], variable)
     for name, value in given.items():
-        if value is not None: take(name, value, "The call", "the call")
+        if value is not None: take(name, value, word("The call"), word("the call"))
     return found
 
 # %% ../../nbs/base/settings.ipynb #0088ca78

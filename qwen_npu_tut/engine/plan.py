@@ -7,6 +7,7 @@ __all__ = ['Done', 'FileDone', 'fits', 'PackagesDone', 'CommandDone', 'Spared', 
            'run_step', 'refuse_missing', 'run_plan', 'script_text']
 
 # %% ../../nbs/engine/plan.ipynb #4befc5b3
+import json
 import os
 import shlex
 import shutil
@@ -249,6 +250,10 @@ def script_text(steps: Sequence[Step], title: str, known: Sequence[Advisory] = (
     words = [word for step in steps for word in (*step.command, *step.done.shell())]
     carried = {Path(word).name: Path(word).read_text(encoding="utf8")
                for word in filter(_is_ours, words)}
+    if any("said.py" in text for text in carried.values()):  # what these say; in ASCII, as they are
+        rows = json.loads(program("said.json").read_text(encoding="utf8"))
+        carried |= {"said.py": program("said").read_text(encoding="utf8"),
+                    "said.json": json.dumps(rows, indent=1) + "\n"}
     return "".join([
         form["head"].format(title=_comment(title), known=told, python=python, **texts),
         *(form["carried"].format(name=name, text=text) for name, text in carried.items()),

@@ -10,6 +10,7 @@ __all__ = ['UNSAID', 'TABS', 'LONG', 'FIELDS', 'KEPT', 'LOOKS', 'ENDED', 'Turn',
 
 # %% ../../nbs/faces/panel.ipynb #f87d319c
 import ipywidgets as W
+import os
 import re
 import shlex
 import threading
@@ -19,7 +20,7 @@ from contextlib import suppress
 from functools import partial
 from html import escape
 from traitlets import TraitError
-from ..base.events import Problem, sized, table
+from ..base.events import Problem, language as spoken, sized, table
 from ..base.files import Store
 from ..base.settings import read_settings, shown
 from ..server.client import chat_body, curl_line, endpoint, endpoint_of
@@ -230,7 +231,7 @@ def draw_job(panel: Panel, action: str) -> None:
     parts[f"{action}.run"].disabled = at_work
     parts[f"{action}.stop"].disabled = not at_work and not serving
     if action == "download":
-        percent = re.search(r"\((\d+) %\)", running)
+        percent = re.search(r"[(（](\d+) %[)）]", running)
         parts["download.bar"].value = int(percent[1]) if percent else 100 * (action in panel.good)
     if not job: return
     if at_work: text = panel.text("working", what=shlex.join(["qwen-npu", *job.words]))
@@ -352,7 +353,10 @@ def _tab(panel: Panel, action: str) -> W.VBox:
 
 # %% ../../nbs/faces/panel.ipynb #e7211ed6
 def build(panel: Panel, before: dict) -> None:
-    "Make the widgets, in the panel's language, and ask every room how things stand."
+    """Make the widgets, in the panel's language, and ask every room how things stand.
+
+    From now on the kernel, and each job that it starts, speaks that language."""
+    os.environ["QWEN_NPU_LANG"] = panel.language
     _fields(panel, before)
     parts, text, last = panel.parts, panel.text, before.get("tab")
     parts["tabs"] = W.Tab([_tab(panel, action) for action in TABS],
@@ -383,7 +387,7 @@ def console(language: str | None = None) -> W.VBox:
     It comes back as it was after a kernel's restart."""
     before, turns = kept(), []
     chosen = language or before.get("language")
-    panel = Panel(chosen if chosen in views.LANGUAGES.values() else views.spoken(), turns)
+    panel = Panel(chosen if chosen in views.LANGUAGES.values() else spoken(), turns)
     for each in before["turns"]:  # where the file was damaged, a turn is left out
         with suppress(TypeError, KeyError, AttributeError): turns.append(Turn(each, panel.text))
     build(panel, before)

@@ -12,18 +12,16 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from ..base.events import Event, Listener, Problem, phrase, problem, sized, table
+from ..base.events import Event, Listener, Problem, phrase, problem, said, table
 from ..server.client import Endpoint, Reply, sampling, stream_reply
 
 # %% ../../nbs/faces/terminal.ipynb #5c000007
 def running_line(event: Event) -> str:
     "What an event says about now, in one short line."
     if not event.total: return "  ".join(part for part in (event.name, event.text) if part)
-    share = 100 * event.done // event.total
-    line = f"{event.name}  {sized(event.done)} of {sized(event.total)} ({share} %)"
-    if event.rate: line += f"  {sized(event.rate)}/s"
-    if event.left > 90: return f"{line}, {event.left / 60:.0f} min left"
-    return f"{line}, {event.left:.0f} s left" if event.left else line
+    row = "progress-rate" if event.rate else "progress"
+    if event.left: row = "progress-minutes" if event.left > 90 else "progress-seconds"
+    return phrase(row, event=event, share=100 * event.done // event.total, minutes=event.left / 60)
 
 # %% ../../nbs/faces/terminal.ipynb #7d1e0a10
 def _console(silent: bool):
@@ -76,7 +74,7 @@ def reporter(screen: Screen) -> Listener:
     lines = table("phrases.toml")["event"]
     def tell(event: Event) -> None:
         if event.kind not in lines: return _now(screen, running_line(event))
-        screen.say(f"{'':15} {lines[event.kind]['en'].format(event=event)}")
+        screen.say(f"{'':15} {said(lines[event.kind]).format(event=event)}")
     return tell
 
 # %% ../../nbs/faces/terminal.ipynb #37fb91bc
@@ -95,17 +93,17 @@ class Conversation:
     def ask(self, text: str, out: Callable, out_thinking: Callable) -> Reply:
         "One question and its reply. What `out` got is kept, unless a `Problem` ends it."
         if not text.strip(): raise problem("empty-message")
-        said: list[str] = []
+        heard: list[str] = []
         def hear(piece: str) -> None:
-            said.append(piece)
+            heard.append(piece)
             out(piece)
         asked, how = self.with_question(text), sampling(self.think) | self.more
         try: return stream_reply(self.service, asked, self.think, hear, out_thinking, **how)
         except Problem:
-            said.clear()
+            heard.clear()
             raise
         finally:
-            answer = {"role": "assistant", "content": "".join(said).strip()}
+            answer = {"role": "assistant", "content": "".join(heard).strip()}
             if answer["content"]: self.messages += [asked[-1], answer]
 
 # %% ../../nbs/faces/terminal.ipynb #7337d24b

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from importlib.resources import files
-from ..base.events import Problem, problem
+from ..base.events import Problem, phrase, problem, word
 from ..base.settings import Settings, home
 from ..engine.advisories import advisories, avoids, flag_pairs, flags_of
 from ..engine.image import container_line
@@ -31,10 +31,10 @@ def described(launch: Launch, origins: Mapping[str, tuple[object, str]],  # what
     "What `serve` would start, as plain data; where `page` is the record of a page, its line too."
     stack, why = launch.engine.stack, why_key(launch.settings, launch.engine.stack)
     made = launch.changed(refuse=False, api_key="made-at-the-start") if why else launch
-    settings = {name: {"value": value, "from": origins.get(name, ("", "the default"))[1]}
+    settings = {name: {"value": value, "from": origins.get(name, ("", word("the default")))[1]}
                 for name, value in asdict(made.settings).items()}
-    if made.settings.api_key: settings["api_key"]["value"] = "(not shown)"
-    if why: settings["api_key"]["from"] = f"made at the start: {why}"
+    if made.settings.api_key: settings["api_key"]["value"] = word("(not shown)")
+    if why: settings["api_key"]["from"] = phrase("key-made", why=why)
     environment = {name: value for name, value in made.environment.items()
                    if os.environ.get(name) != value}
     told = ("id", "kind", "what", "fix", "source", "proof")
@@ -50,28 +50,25 @@ def described(launch: Launch, origins: Mapping[str, tuple[object, str]],  # what
 def _said(launch: Launch) -> list[str]:
     "Why the server gets a key, why it cannot have one, and why it would not be started at all."
     try: refuse_unsafe(launch.settings, launch.engine.stack)
-    except Problem as refused: return [f"It would not be started: {refused.what} {refused.fix}"]
+    except Problem as refused: return [phrase("would-not-start", told=refused)]
     return key_sentences(launch.settings, launch.engine.stack)
 
 # %% ../../nbs/server/handover.ipynb #9a6677f2
 def as_text(found: dict) -> str:
     "The same for people."
-    parts = ["Settings, and where each came from:"]
-    parts += [f"  {name:18} {each['value']!s:40} {each['from']}"
+    parts = [phrase("serve-settings")]
+    parts += [phrase("serve-setting", name=name, value=each["value"], origin=each["from"])
               for name, each in found["settings"].items() if each["value"] is not None]
-    if "page" in found:
-        parts += ["", "The page's stack is kept as a record; what is served is its repair, "
-                  "cann-8.2.", "", "The page's line beside ours:"]
-    for row in found.get("page", ()):
-        parts.append("  {flag:20} {page:28} {ours}\n{0:23}{why}".format("", **row))
-    parts += ["", "The line:", "  " + shlex.join(found["line"]).replace(" --", " \\\n    --"),
-              "", "What its environment has beside this one:",
+    if "page" in found: parts += ["", phrase("serve-page")]
+    parts += [phrase("serve-page-flag", row=row) for row in found.get("page", ())]
+    line = shlex.join(found["line"]).replace(" --", " \\\n    --")
+    parts += ["", phrase("serve-line", line=line), "", phrase("serve-environment"),
               *(f"  {name}={value}" for name, value in found["environment"].items())]
     if found["said"]: parts += ["", *found["said"]]
-    if found["known"]: parts += ["", "What is known against its releases:"]
+    if found["known"]: parts += ["", phrase("serve-known")]
     for each in found["known"]:
-        helps = "This line avoids it." if each["avoided"] else each["fix"]
-        parts.append("  {id} ({kind}, {proof}): {what}\n      {0}".format(helps, **each))
+        helps = phrase("serve-avoids") if each["avoided"] else each["fix"]
+        parts.append(phrase("serve-advisory", each=each, kind=word(each["kind"]), helps=helps))
     return "\n".join(parts)
 
 # %% ../../nbs/server/handover.ipynb #b8b3f5b6
@@ -98,7 +95,8 @@ def systemd_unit(launch: Launch, command: str, user: str) -> str:
     words = map(quoted, ("serve", "--foreground", *options))  # there $ begins a variable
     line = " ".join([quoted(command), *(each.replace("$", "$$") for each in words)])
     named = [f"HOME={home()}", *(f"{name.upper()}={value}" for name, value in chosen.items())]
-    plain = {"name": settings.model_name.replace("\n", " "), "stack": stack.name, "user": user,
+    name = settings.model_name.replace("\n", " ")
+    plain = {"about": phrase("unit", name=name, stack=stack.name), "user": user,
              "key": home() / "servers" / f"{settings.server}.env"}
     template = files("qwen_npu_tut").joinpath("systemd.service").read_text(encoding="utf8")
     return template.format(
@@ -118,7 +116,7 @@ def compose_file(launch: Launch) -> str:
     if not stack.image:
         raise problem("no-image-of-it" if stack.images else "no-image-at-all", stack=stack.name)
     if machine.series not in stack.images:
-        raise problem("no-card-for-image", stack=stack.name, series=" and ".join(stack.images))
+        raise problem("no-card-for-image", stack=stack.name, series=[*stack.images])
     if not launch.settings.port: raise problem("service-without-port")
     run = defaultdict(list)
     for flag, value in flag_pairs(container_line(machine, stack)): run[flag].append(value)

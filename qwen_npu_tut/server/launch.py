@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from ..base.events import Problem, problem
+from ..base.events import Problem, phrase, problem, word
 from ..base.files import write_atomic
 from ..base.settings import Settings, home, shown
 from ..engine.advisories import flags_of, holes, means, objections
@@ -31,9 +31,9 @@ from ..host.system import run_bounded
 from ..model.folder import json_file, model_folder
 
 # %% ../../nbs/server/launch.ipynb #54be9135
-OWN_FLAGS = {"--api-key": "api_key (or QWEN_NPU_API_KEY)", "--host": "host", "--port": "port",
+OWN_FLAGS = {"--api-key": "QWEN_NPU_API_KEY", "--host": "host", "--port": "port",
              "--served-model-name": "served_name", "--model-path": "model", "--model": "model",
-             "--config": "the settings themselves"}
+             "--config": ""}  # what it holds are settings
 # as arguments they show in the process list and in SGLang's log
 SECRET_FLAGS = ("--admin-api-key", "--ssl-keyfile-password")
 
@@ -42,9 +42,10 @@ def further_flags(settings: Settings, stack: Stack) -> list[str]:
     "The settings' `flags` as words. `Problem` where one is a setting, a secret, or does harm."
     try: words = shlex.split(settings.flags or "")
     except ValueError: raise problem("quote-not-closed", flags=settings.flags) from None
-    for flag in (word.partition("=")[0] for word in words if word.startswith("--")):
+    for flag in (each.partition("=")[0] for each in words if each.startswith("--")):
         own = next((name for name in OWN_FLAGS if means(flag, name)), None)
-        if own: raise problem("flag-is-a-setting", flag=own, setting=OWN_FLAGS[own])
+        row = "flag-is-a-setting" if OWN_FLAGS.get(own) else "flag-is-the-settings"
+        if own: raise problem(row, flag=own, setting=OWN_FLAGS[own])
         secret = any(means(flag, name) for name in SECRET_FLAGS)
         if secret: raise problem("flag-is-a-secret", flag=flag)
     for each in objections(stack, words, {}):
@@ -232,7 +233,7 @@ def _made_key(name: str) -> str:
 def why_key(settings: Settings, stack: Stack) -> str:
     "Why a key is made: open address, the holes that it closes, or nothing where none is made."
     if settings.api_key or not takes_key(stack): return ""
-    if not is_loopback(settings.host): return "open address"
+    if not is_loopback(settings.host): return word("open address")
     return ", ".join(each.id for each in holes(stack) if each.key_guards)
 
 def with_key(made: Launch) -> Launch:
@@ -245,11 +246,11 @@ def key_sentences(settings: Settings, stack: Stack) -> list[str]:
     if why := why_key(settings, stack):
         row = "key-against-holes" if is_loopback(settings.host) else "key-for-open-address"
         file = shown(made_key_file(settings.server))
-        made = problem(row, holes=why, host=settings.host, file=file)
+        made = problem(row, holes=why.split(", "), host=settings.host, file=file)
         return [made.what, made.fix]
     if takes_key(stack) or not holes(stack): return []
     none = problem("no-way-for-a-key", release=stack.version("sglang"))
-    return [f"{none.what} {none.fix}"]
+    return [phrase("with-fix", told=none)]
 
 # %% ../../nbs/server/launch.ipynb #fit00002
 def served_shape(made: Launch) -> Shape:
@@ -278,6 +279,6 @@ def room_for(made: Launch, chip: Chip | None = None, spread: bool = False) -> Ro
 def beside_page(line: Sequence[str], page: Stack) -> list[tuple[str, str, str, str]]:
     "Each flag in which a page's line and ours differ, the words of both (- for none), and why."
     theirs, ours = flags_of(shlex.split(page.page_line)), flags_of(line)
-    reasons = {name: page.page_reasons.get(name, "The stack's own.") for name in theirs | ours}
+    reasons = {name: page.page_reasons.get(name, phrase("of-the-stack")) for name in theirs | ours}
     return [(name, theirs.get(name, "-"), ours.get(name, "-"), why)
             for name, why in reasons.items() if theirs.get(name) != ours.get(name)]

@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from ..base.diagnose import likely_cause
 from ..base.failures import UNKNOWN, Ran
-from ..base.events import Event, Listener, Problem, problem, unheard
+from ..base.events import Event, Listener, Problem, phrase, problem, unheard, word
 from ..base.files import Store, locked
 from ..base.settings import home, shown
 from ..model.folder import read_receipt, verify
@@ -114,14 +114,14 @@ class PhaseReader:
 
     def __init__(self, tell: Listener):
         self.tell, self.phase, self.since = tell, "imports", time.monotonic()
-        tell(Event("begun", self.phase))
+        tell(Event("begun", word(self.phase)))
 
     def turn(self, phase: str) -> None:
         "End the phase that runs; begin the next, if there is one."
         now = time.monotonic()
-        self.tell(Event("done", self.phase, seconds=now - self.since))
+        self.tell(Event("done", word(self.phase), seconds=now - self.since))
         self.phase, self.since = phase, now
-        if phase: self.tell(Event("begun", phase))
+        if phase: self.tell(Event("begun", word(phase)))
 
     def read(self, line: str) -> bool:
         "One line of the log; True when it is the last word, that the server is ready."
@@ -144,7 +144,7 @@ def _first_token(server: Server, deadline: float) -> None:
             with direct.open(asked, timeout=max(0.1, deadline - time.monotonic())) as answer:
                 if "text" in json.load(answer): return
         except (OSError, ValueError) as error: failure = error
-        else: failure = "an answer without a text"
+        else: failure = phrase("answer-without-text")
         if not server.alive or time.monotonic() > deadline:
             raise problem("no-token", why=failure, words=last_words(server.log, server.ran))
         time.sleep(0.1)
@@ -157,8 +157,8 @@ def last_words(log: Path | str, ran: Ran = UNKNOWN) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     known = likely_cause(Path(log), ran=ran)
     return "\n".join([
-        *([known.cause, known.fix] if known else []), "Its last lines:",
-        *(f"  {line[:300]}" for line in lines[-3:]), f"The whole log: {shown(log)}"])
+        *([known.cause, known.fix] if known else []), phrase("last-lines"),
+        *(f"  {line[:300]}" for line in lines[-3:]), phrase("whole-log", log=shown(log))])
 
 # %% ../../nbs/server/lifecycle.ipynb #7a10bc31
 def wait_ready(server: Server, tell: Listener = unheard, timeout: float = 1800.0) -> None:
@@ -178,7 +178,7 @@ def wait_ready(server: Server, tell: Listener = unheard, timeout: float = 1800.0
             if ended or time.monotonic() > deadline:
                 row = "server-ended" if ended else "server-not-ready"
                 words = last_words(server.log, server.ran)
-                raise problem(row, phase=reader.phase, seconds=round(timeout), words=words)
+                raise problem(row, phase=word(reader.phase), seconds=round(timeout), words=words)
             time.sleep(0.05)
     _first_token(server, deadline)
     reader.turn("")
@@ -210,8 +210,7 @@ def _placed(launch: Launch) -> Launch:
     port = launch.settings.port
     for other in running():  # it may not listen yet
         if urlsplit(other.url).port == port and other.name != launch.settings.server:
-            holder = f"the server {other.name!r} (process {other.pid})"
-            raise problem("port-taken", port=port, holder=holder)
+            raise problem("port-taken", port=port, holder=phrase("server-holds", server=other))
     return launch.changed(port=free_port(launch.settings.host, port))
 
 # %% ../../nbs/server/lifecycle.ipynb #d858c34f
@@ -250,7 +249,7 @@ def _same_or_problem(server: Server, launch: Launch) -> None:
     there, here = flags_of(server.line), flags_of(launch.line)
     if launch.settings.port == 0: here["--port"] = there.get("--port", "")
     for flag in there | here:
-        was, now = (flags.get(flag, "not set") for flags in (there, here))
+        was, now = (flags.get(flag, word("not set")) for flags in (there, here))
         if was != now:
             raise problem("other-settings", name=server.name, flag=flag, there=was, here=now)
     if server.line[:3] != launch.line[:3] or key_of(server.name) != launch.settings.api_key:

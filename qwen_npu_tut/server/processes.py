@@ -15,7 +15,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from ..base.events import problem
+from ..base.events import phrase, problem
 from ..base.settings import shown
 
 # %% ../../nbs/server/processes.ipynb #efafc647
@@ -97,7 +97,7 @@ def end_session(leader: int, born: str, grace: float) -> bool:
             for file in shared: file.unlink(missing_ok=True)
             return bool(family)
         if number: send(left, number)
-    raise problem("processes-not-ended", processes=", ".join(map(str, left)))
+    raise problem("processes-not-ended", processes=[*map(str, left)])
 
 # %% ../../nbs/server/processes.ipynb #3866fe25
 def port_holder(port: int) -> str:
@@ -107,9 +107,9 @@ def port_holder(port: int) -> str:
     for found in psutil.net_connections(kind="tcp"):
         listens = found.status == psutil.CONN_LISTEN and found.laddr.port == port
         if not listens or not found.pid: continue
-        try: return f"process {found.pid} ({psutil.Process(found.pid).name()})"
+        try: return phrase("process-holds", pid=found.pid, name=psutil.Process(found.pid).name())
         except psutil.Error: break
-    return "a process that this user may not look at"
+    return phrase("hidden-process-holds")
 
 def free_port(host: str, port: int) -> int:
     "A port of an address that was free just now, any for 0. `Problem` names who holds a taken one."

@@ -221,11 +221,13 @@ def test_a_reader_that_goes_away_is_no_traceback(words, buffered):
 
 
 # ---- commands.toml and phrases.toml, and the code that names their rows: neither without the other
-PROGRAMS = {"qwen-npu", "qwen-npu stack"}
 HELPS = table("commands.toml")
+PROGRAMS = {name for name in HELPS if name.startswith("qwen-npu")}  # and their commands
 GIVEN = {name: row for name, row in HELPS.items() if name not in PROGRAMS}
-EVENTS = table("phrases.toml")["event"]
-PHRASES = {name: row for name, row in table("phrases.toml").items() if name != "event"}
+EVENTS, WORDS = (table("phrases.toml")[name] for name in ("event", "word"))
+PHRASES = {
+    name: row for name, row in table("phrases.toml").items() if name not in ("event", "word")
+}
 TREES = [
     ast.parse(path.read_text(encoding="utf8"))
     for path in sorted(Path(walk.__file__).parent.rglob("*.py"))
@@ -277,7 +279,8 @@ def test_every_option_has_its_row_and_every_row_is_used():
     named = [text for call in calls_of("_given") for each in call.args[1:] for text in texts(each)]
     assert sorted(named) == sorted(GIVEN)
     helped = [text for call in calls_of("_help") for text in texts(call.args[0])]
-    assert set(helped) == PROGRAMS <= HELPS.keys()
+    entered = [text for call in calls_of("_command") for text in texts(call.args[0])]
+    assert {*helped, *(f"qwen-npu {name}" for name in entered)} == PROGRAMS
 
 
 def test_what_the_commands_take_is_what_the_rows_say():
@@ -307,7 +310,7 @@ def test_the_lines_that_stay_are_of_events_that_somebody_tells():
 
 
 @pytest.mark.parametrize(
-    "rows", [EVENTS, PHRASES, {name: row["help"] for name, row in HELPS.items()}]
+    "rows", [EVENTS, WORDS, PHRASES, {name: row["help"] for name, row in HELPS.items()}]
 )
 def test_both_languages_want_the_same_values(rows):
     for name, row in rows.items():
