@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
-from ..base.events import phrase, problem, said, table
+from ..base.events import phrase, problem, said, table, word
 from .stacks import stacks
 from .target import Engine, package_mirror
 from ..host.system import run_logged
@@ -59,7 +59,7 @@ class Drift:
     def __str__(self) -> str:
         on = [each for each in self.names if not each["why"] and each["change"] != "gone"]
         gone = [each["name"] for each in self.names if each["change"] == "gone"]
-        told = [each | {part: each[part] and phrase(f"drift {each[part]}")
+        told = [each | {part: each[part] and word(each[part])
                         for part in ("verdict", "change")} for each in on]
         rows = [phrase("drift-name", each=each).rstrip() for each in told]
         rows += [phrase("drift-flag", each=each) for each in self.flags if not each["known"]]
