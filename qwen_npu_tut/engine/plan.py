@@ -234,9 +234,9 @@ def _block(step: Step, number: int, count: int) -> str:
     told = {word: shlex.quote(said(form[word]).format(name=step.name))
             for word in ("done", "begun", "failed")}
     guide = said(form["guide"]).format(_comment(step.guide)) if step.guide else ""
-    return form["step"].format(
-        number=number, count=count, name=_comment(step.name), reason=_comment(step.reason),
-        guide=guide, question=_line(step.done.shell()), command=command, **told)
+    about = said(form["about"]).format(number=number, count=count, step=step)
+    return form["step"].format(number=number, about=_comment(about), guide=guide,
+                               question=_line(step.done.shell()), command=command, **told)
 
 # %% ../../nbs/engine/plan.ipynb #391dcf96
 def script_text(steps: Sequence[Step], title: str, known: Sequence[Advisory] = ()) -> str:
