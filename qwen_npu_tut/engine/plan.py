@@ -78,10 +78,11 @@ class PackagesDone:
         unwanted = next((name for name in self.absent if canonicalize_name(name) in have), "")
         if unwanted: return phrase("gap-unwanted", package=unwanted)
         found = {name: have.get(canonicalize_name(name)) for name in self.versions}
-        lacking = [f"{name} {version}".strip() for name, version in self.versions.items()
+        lacking = [(name, version) for name, version in self.versions.items()
                    if found[name] is None or not fits(version, found[name])]
         if not lacking: return ""
-        first = [*lacking[:3], *["…"] * (len(lacking) > 3)]
+        first = [phrase("gap-package", name=name, versions=version.split(" or ")).strip()
+                 for name, version in lacking[:3]] + ["…"] * (len(lacking) > 3)
         return phrase("gap-packages", count=len(lacking), all=len(self.versions), first=first)
 
     def mend(self) -> None:  # a package without a RECORD; what pip had moved aside, under a tilde
@@ -230,13 +231,13 @@ def _block(step: Step, number: int, count: int) -> str:
     changed = [f"{name}={value}" for name, value in step.changed().items()]
     command = _line(["env", *changed, *step.command] if changed else step.command)
     if step.folder: command = f"( cd {shlex.quote(str(step.folder))} && {command} )"
-    form = table("script.toml")
-    told = {word: shlex.quote(said(form[word]).format(name=step.name))
+    form, about = table("script.toml"), {"number": number, "count": count, "name": step.name}
+    told = {word: shlex.quote(said(form[word]).format(**about))
             for word in ("done", "begun", "failed")}
+    title = _comment(said(form["title"]).format(**about, reason=step.reason))
     guide = said(form["guide"]).format(_comment(step.guide)) if step.guide else ""
-    about = said(form["about"]).format(number=number, count=count, step=step)
-    return form["step"].format(number=number, about=_comment(about), guide=guide,
-                               question=_line(step.done.shell()), command=command, **told)
+    return form["step"].format(number=number, title=title, guide=guide, command=command,
+                               question=_line(step.done.shell()), **told)
 
 # %% ../../nbs/engine/plan.ipynb #391dcf96
 def script_text(steps: Sequence[Step], title: str, known: Sequence[Advisory] = ()) -> str:
