@@ -1,4 +1,4 @@
-"""Makes README.md from nbs/index.ipynb and README.zh.md from nbs/index.zh.ipynb.
+"""Makes README.md from nbs/index.ipynb and README.zh.md from nbs/zh/index.ipynb.
 
 python tools/build_readme.py [--check]
 
@@ -6,6 +6,7 @@ python tools/build_readme.py [--check]
 """
 
 import json
+import posixpath
 import re
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from address import address
 from made import run
 
 ROOT = Path(__file__).resolve().parent.parent
-READMES = {"index.ipynb": "README.md", "index.zh.ipynb": "README.zh.md"}
+READMES = {"index.ipynb": "README.md", "zh/index.ipynb": "README.zh.md"}
 CALLOUT = re.compile(
     r"^::: *\{\.callout-(note|tip|important|warning|caution)[^}]*\}\n(.*?)\n:::$", re.S | re.M
 )
@@ -25,13 +26,14 @@ FENCE = re.compile(r"(^```.*?^```$)", re.S | re.M)
 IN_THE_ROOT = re.compile(r"(?<!\[)`(LICENSE|NOTICE|CONTRIBUTING\.md|CHANGELOG\.md|CITATION\.cff)`")
 LANGUAGE_LINES = {
     "[中文](README.zh.md)": ("Docs", ""),
-    "[English](README.md)": ("文档", "index.zh.html"),
+    "[English](README.md)": ("文档", "zh/index.html"),
 }
 
 
-def github_link(match: re.Match) -> str:
-    "A link between notebooks, as it has to be written in the root of the repository."
+def github_link(match: re.Match, folder: str = "") -> str:
+    "A link from a notebook in a folder of nbs/, as it has to be written in the repository's root."
     page, mark, anchor = match[1].partition("#")
+    page = posixpath.normpath(posixpath.join(folder, page))
     return f"]({READMES.get(page, f'nbs/{page}')}{mark}{anchor})"
 
 
@@ -42,11 +44,12 @@ def github_callout(match: re.Match) -> str:
     )
 
 
-def github_text(text: str) -> str:
+def github_text(text: str, folder: str = "") -> str:
     "A markdown cell as GitHub shows it in the root; code is left alone."
     parts = FENCE.split(text)
     for place in range(0, len(parts), 2):  # every second part is a fence
-        part = LINK.sub(github_link, CALLOUT.sub(github_callout, parts[place]))
+        part = CALLOUT.sub(github_callout, parts[place])
+        part = LINK.sub(lambda found: github_link(found, folder), part)
         parts[place] = IN_THE_ROOT.sub(r"[\1](\1)", part)
     return "".join(parts)
 
@@ -80,13 +83,15 @@ def code_blocks(cell: dict) -> list[str]:
 
 
 def readme(
-    notebook: Path,  # an index page
+    page: str,  # an index page: its place in nbs/
+    nbs: Path = ROOT / "nbs",
 ) -> str:  # the same as GitHub Markdown
     "The text of a README; what is in the notebook, and nothing else."
-    parts = [f"<!-- Made from nbs/{notebook.name} by tools/build_readme.py: edit the notebook. -->"]
-    for cell in json.loads(notebook.read_text(encoding="utf8"))["cells"]:
+    parts = [f"<!-- Made from nbs/{page} by tools/build_readme.py: not edited here. -->"]
+    folder = posixpath.dirname(page)
+    for cell in json.loads((nbs / page).read_text(encoding="utf8"))["cells"]:
         if cell["cell_type"] == "markdown":
-            parts.append(with_docs(github_text("".join(cell["source"]).strip())))
+            parts.append(with_docs(github_text("".join(cell["source"]).strip(), folder)))
         elif cell["cell_type"] == "code":
             for block in code_blocks(cell):
                 if block.startswith(PYTHON) and parts[-1].startswith(PYTHON):
@@ -99,7 +104,7 @@ def main() -> int:  # exit code
     "Write both files, or say which is out of date."
 
     def made() -> dict[Path, str]:
-        return {ROOT / target: readme(ROOT / "nbs" / source) for source, target in READMES.items()}
+        return {ROOT / target: readme(source) for source, target in READMES.items()}
 
     return run(__doc__, "tools/build_readme.py", made)
 

@@ -1,5 +1,5 @@
-"""Are the modules what the notebooks export, are the notebooks clean, is README.md theirs, and are
-the made pages what their data says? Nothing here is changed.
+"""Are the modules what the notebooks export, are the notebooks clean, are the READMEs theirs, and
+are the made and the Chinese pages what their data and their texts say? Nothing here is changed.
 
 python tools/check_sync.py
 """
@@ -61,10 +61,10 @@ def main() -> int:  # exit code
         print(line, file=sys.stderr)
     made = [
         subprocess.run([sys.executable, str(ROOT / "tools" / name), "--check"]).returncode
-        for name in ("build_readme.py", "pages.py")
+        for name in ("pages.py", "translate.py", "build_readme.py")
     ]
     if not wrong and not any(made):
-        print("Modules, notebooks, READMEs and made pages are in step.")
+        print("Modules, notebooks, READMEs, made and Chinese pages are in step.")
     return 1 if wrong or any(made) else 0
 
 

@@ -306,7 +306,7 @@ def width(output: dict) -> float:  # in columns of a terminal; without an end fo
     )
 
 
-def by_lane(cell: dict) -> list[dict]:
+def by_lane(cell: dict, words: dict) -> list[dict]:
     "A cell that was run in two lanes: its code, and the outputs of each lane under its name."
     lanes: list[tuple[str, list]] = []
     for output in cell["outputs"]:
@@ -320,6 +320,7 @@ def by_lane(cell: dict) -> list[dict]:
     done = [{**cell, "outputs": []}]
     done.append(markdown_cell(f"::::: {{.lanes{' .beside' if narrow else ''}}}", "lanes"))
     for number, (label, outputs) in enumerate(lanes):
+        label = words.get(label, label)
         head = f':::: {{.one-lane}}\n\n<p><span class="lane">{label}</span></p>'
         shown = {**cell, "id": f"{cell['id']}-{number}", "source": "", "outputs": outputs}
         done += [markdown_cell(head, "lane"), shown, markdown_cell("::::", "lane-end")]
@@ -361,7 +362,7 @@ def prepare(
             word = f'::::: {{.checked}}\n\n<p class="checked-word">{words["checked"]}</p>'
             done += [markdown_cell(word, "checked"), cell, markdown_cell(":::::", "checked-end")]
         elif cell.get("id") in lanes:
-            done += by_lane(cell)
+            done += by_lane(cell, words)
         else:
             done.append(cell)
     lines = imports(original["cells"])

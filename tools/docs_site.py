@@ -1,10 +1,11 @@
-"""The docs site that smalldocs makes of nbdev's pages: their names, links, tools and landmarks."""
+"""The docs site that smalldocs makes of nbdev's pages: their names, links, tools and landmarks, in
+the language of each page."""
 
 import json
 import re
 import shutil
 from html import escape
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from address import address
 from docs_cells import prepare
@@ -27,6 +28,24 @@ GROUP = re.compile(
 )
 FOREIGN_FONT = re.compile(r"@import url\(https?://[^)]*\);?")
 THEME = re.compile(r'<a class="quarto-color-scheme-toggle nav-link".*?</a>')
+LANGUAGES = {"en": "English", "zh": "中文"}  # as the header has them
+LANGUAGE_LINK = re.compile(
+    rf"<a [^>]*><span class=\"menu-text\">({'|'.join(LANGUAGES.values())})</span></a>"
+)
+TAGS = {"en": "en", "zh": "zh-CN"}  # of a page, for browsers
+# What smalldocs' script says and looks for, in the language of its page. A search finds the pages
+# of that language; on a Chinese page those of the library, which are English, come after them.
+IN_CHINESE = "document.documentElement.lang.startsWith('zh')"
+SCRIPT = {
+    '"search.json"': f'({IN_CHINESE} ? "search.zh.json" : "search.json")',
+    "fuse.search(q, { limit }).map((h) => h.item)": (
+        "fuse.search(q).map((h) => h.item)"
+        ".sort((a, b) => (a.foreign || 0) - (b.foreign || 0)).slice(0, limit)"
+    ),
+    "No results</div>'": f"' + ({IN_CHINESE} ? '没有找到' : 'No results') + '</div>'",
+    '"Copied!"': f"({IN_CHINESE} ? '已复制' : 'Copied!')",
+    '"Anchor"': f"({IN_CHINESE} ? '本节的链接' : 'Anchor')",
+}
 
 WORDS = {
     "en": {
@@ -48,6 +67,9 @@ WORDS = {
         "neighbours": "Previous and next page",
         "issue": "Report an issue",
         "view": "View the notebook",
+        "navigation": "Toggle navigation",
+        "place": "breadcrumb",
+        "only": "",
     },
     "zh": {
         "imports": "本页的导入语句",
@@ -68,12 +90,31 @@ WORDS = {
         "neighbours": "上一页和下一页",
         "issue": "报告问题",
         "view": "查看 notebook",
+        "navigation": "显示或隐藏导航菜单",
+        "place": "所在位置",
+        "only": "本页只有英文，转到中文首页",
+        "[cpu] on a processor, without an NPU": "[cpu] 在处理器上运行，没有 NPU",
+        "[emulated] as a recorded A2 server, on an emulated NPU": (
+            "[emulated] 以一台记录在案的 A2 服务器为准，在模拟 NPU 上运行"
+        ),
     },
 }
 
 
 def language(source: Path) -> str:  # of the page that is made of a notebook
-    return "zh" if source.stem.endswith(".zh") or "zh" in source.parts else "en"
+    return "zh" if source.parts[0] == "zh" else "en"
+
+
+def twin(page: PurePosixPath) -> PurePosixPath:  # relative to the site
+    "The same page in the other language."
+    chinese = page.parts[0] == "zh"
+    return PurePosixPath(*page.parts[1:]) if chinese else PurePosixPath("zh", page)
+
+
+def source_of(source: Path) -> Path:  # relative to nbs/
+    "What one edits to change a page: of a Chinese one its text, where it has one."
+    words = source.with_name(f"_{source.stem}.md")
+    return words if (CONFIG.nbs_path / words).exists() else source
 
 
 def repository() -> str:  # empty while settings.ini has a placeholder, where no link may lead
@@ -95,7 +136,7 @@ def prepare_all(
             original,
             WORDS[language(name)],
             chapter=bool(CHAPTER.match(name.name)),
-            front=name.stem.partition(".")[0] == "index",
+            front=name.stem == "index",
             linked=bool(repository()),
         )
         path.write_text(json.dumps(page, ensure_ascii=False), "utf8")
@@ -110,7 +151,7 @@ def page_tools(
     tools = [words["lab"].format(name)] if CHAPTER.match(source.name) else []
     tools.append(f'<a href="{escape(source.name)}" download="">{words["download"]}</a>')
     if hub:
-        edit = f"{hub}/edit/{CONFIG.branch}/{CONFIG.nbs_path.name}/{name}"
+        edit = f"{hub}/edit/{CONFIG.branch}/{CONFIG.nbs_path.name}/{source_of(source).as_posix()}"
         tools.append(f'<a href="{escape(edit)}">{words["edit"]}</a>')
     return f'<ul class="page-tools">{"".join(f"<li>{tool}</li>" for tool in tools)}</ul>'
 
@@ -166,16 +207,47 @@ def finish(
         '<i class="bi"></i></button>': '<i class="bi" aria-hidden="true"></i></button>',
         ">Skip to the text</a>": f">{words['skip']}</a>",
         "<summary>Exported source</summary>": f"<summary>{words['source']}</summary>",
+        ' aria-label="Toggle navigation"': f' aria-label="{words["navigation"]}"',
+        ' aria-label="breadcrumb"': f' aria-label="{words["place"]}"',
         "Report an issue</a>": f"{words['issue']}</a>",
         "View source</a>": f"{words['view']}</a>",
     }
     for old, new in changes.items():
         page = page.replace(old, new)
-    if source.stem.partition(".")[0] != "index":
+    if source.stem != "index":
         head, mark, rest = page.partition('<header id="title-block-header"')
         block, end, text = rest.partition("</header>")
         page = head + mark + block + end + page_tools(source, hub) + text if mark else page
     return page
+
+
+def in_both(
+    page: str,  # HTML
+    own: PurePosixPath,  # where it is in the site
+    pages: set[PurePosixPath],  # all of them
+) -> str:  # HTML
+    """English and 中文 in the header lead to the same page in that language, and so do links in the
+    head, for search engines. A page of the library has no Chinese one: it leads to the front."""
+    here, up, other = language(Path(own)), "../" * (len(own.parts) - 1), twin(own)
+    places = {here: own, ({*LANGUAGES} - {here}).pop(): other}
+
+    def link(found: re.Match) -> str:
+        tag = next(tag for tag, name in LANGUAGES.items() if name == found[1])
+        place, more = places[tag], ' aria-current="true"' if tag == here else ""
+        if place not in pages:
+            place, more = PurePosixPath(tag, "index.html"), f' title="{WORDS[tag]["only"]}"'
+        return (
+            f'<a class="nav-link{" active" * (tag == here)}" href="{up}{place}" lang="{TAGS[tag]}"'
+            f' hreflang="{TAGS[tag]}"{more}><span class="menu-text">{found[1]}</span></a>'
+        )
+
+    page, base = LANGUAGE_LINK.sub(link, page), PUBLISHED if repository() else up
+    if other not in pages:
+        return page
+    alternates = [
+        f'<link rel="alternate" hreflang="{TAGS[tag]}" href="{base}{places[tag]}">' for tag in TAGS
+    ]
+    return page.replace("</head>", f"{''.join(alternates)}</head>", 1)
 
 
 class NbdevSite(Site):
@@ -200,7 +272,7 @@ class NbdevSite(Site):
     def read(self, src):
         page = super().read(src)
         page.out = page.src.with_name(page.front.get("output-file", page.out.name))
-        page.meta = {**page.meta, "lang": page.front.get("lang", language(Path(src)))}
+        page.meta = {**page.meta, "lang": TAGS[language(Path(src))]}
         # nbdev links names in a parameter's comment too; inside of code that would be shown as it
         # is written.
         page.body = CODE.sub(lambda code: LINKED_NAME.sub(r"\1", code[0]), page.body)
@@ -219,11 +291,34 @@ class NbdevSite(Site):
 
     def build(self):
         count = super().build()
+        outs = {page.out for page in self.pages.values()}
         for page in self.pages.values():
             built = self.out / page.out
             source = Path(page.src)
-            built.write_text(finish(built.read_text("utf8"), source, self.hub), "utf8")
+            made = finish(built.read_text("utf8"), source, self.hub)
+            built.write_text(in_both(made, page.out, outs), "utf8")
             shutil.copy(CONFIG.nbs_path / source, built.with_name(source.name))
         for theme in self.out.glob("site_libs/themes/*.css"):  # they ask another host for letters
             theme.write_text(FOREIGN_FONT.sub("", theme.read_text("utf8")), "utf8")
+        script = self.out / "site_libs" / "smalldocs.js"
+        text = script.read_text("utf8")
+        for old, new in SCRIPT.items():
+            if old not in text:
+                raise ValueError(f"smalldocs' script has no {old}: see SCRIPT in docs_site.py")
+            text = text.replace(old, new)
+        script.write_text(text, "utf8")
         return count
+
+    def write_search(self):
+        "A list for the pages of each language."
+        super().write_search()
+        entries = json.loads((self.out / "search.json").read_text("utf8"))
+        english = [each for each in entries if not each["href"].startswith("zh/")]
+        chinese = [each for each in entries if each["href"].startswith("zh/")]
+        there = {each["href"].partition("#")[0] for each in chinese}
+        for each in english:
+            if str(twin(PurePosixPath(each["href"].partition("#")[0]))) not in there:
+                chinese.append({**each, "title": f"{each['title']}（英文）", "foreign": 1})
+        for name, found in {"search.json": english, "search.zh.json": chinese}.items():
+            text = json.dumps(found, ensure_ascii=False)
+            (self.out / name).write_text(text, encoding="utf8")

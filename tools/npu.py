@@ -28,6 +28,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbdev.config import get_config
 from run_notebooks import CELL_SECONDS, ON_NPU, ROOT, directives, is_skipped, tidy
+from translate import remake
 
 from qwen_npu_tut.base.events import Problem
 from qwen_npu_tut.base.files import write_atomic
@@ -342,6 +343,7 @@ def main() -> int:  # exit code
             return record(options.out, options.stack if options.rehearse else "")
         for each in fill(options.fill, ROOT / "nbs"):
             print(f"filled {each}")
+            remake(Path(each.split()[0]).stem)
         return 0
     except Problem as problem:
         print(problem, file=sys.stderr)

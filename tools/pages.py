@@ -1,5 +1,6 @@
-"""Makes the pages that are tables of the package's data: troubleshooting, what our command says,
-versions, cards, the glossary, the cheat sheet. Their words are in pages.toml and glossary.toml.
+"""Makes the pages that are tables of the package's data, in English and in Chinese:
+troubleshooting, what our command says, versions, cards, the glossary, the cheat sheet, what was run
+where. Their words are in pages.toml and glossary.toml.
 
 python tools/pages.py [--check]
 
@@ -7,16 +8,19 @@ python tools/pages.py [--check]
 """
 
 import json
+import os
 import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from string import Formatter
 
 from made import run
+from translate import BOOK, CHINESE, chinese_pages, led, slug
 from typer.main import get_command
 
 from qwen_npu_tut.base.events import table
@@ -61,8 +65,15 @@ class Page:
 
     def section(self, name: str, *made: str) -> str:
         "A heading with its anchor and its sentence, and what stands below."
-        head = [heading(name, self.text(name)), self.text(f"{name}_about")]
+        head = [self.heading(name, self.own[name]), self.text(f"{name}_about")]
         return "\n\n".join([*head, *made])
+
+    def heading(self, name: str, title: dict) -> str:
+        """A heading that links may lead to by a name of ours, and by its English words; the site
+        makes a place of its words as they stand, too."""
+        places = dict.fromkeys([name, slug(title["en"])])
+        places.pop(slug(self.said(title)), None)
+        return "\n\n".join(["".join(map(anchor, places)), f"## {self.said(title)}"]).strip()
 
 
 # ---- Markdown ----
@@ -105,8 +116,9 @@ def _token(match: re.Match) -> str:
 
 # A command where a sentence has it without backticks: up to the end of the clause.
 COMMAND = re.compile(
-    r"""--[a-z][\w-]*\ (?:[A-Z]{2,}(?![a-z])[\w-]*|cpu\b|cann-[\w.]*\w|\d+)
-    |(?:^|(?<=[(：（])|(?<=[:;,]\ )|(?<=then\ )|(?<=(?:by|or)\ )|(?<=(?:with|host)\ ))
+    r"""--[a-z][\w-]*\ (?:[A-Z]{2,}(?![A-Za-z])[\w-]*|cpu\b|emulated\b|cann-[\w.]*\w|\d+)
+    |(?:^|(?<=[(：（、；，])|(?<=[:;,]\ )|(?<=then\ )|(?<=(?:by|or)\ )|(?<=(?:with|host)\ )
+    |(?<=[先再用或后加]\ ))
     (?:sudo|export|unset|qwen-npu|npu-smi|uv|python|gzip|iconv|source|bash|ps|cat|useradd|chmod
     |docker\ (?=run|ps|inspect|stop)|some-command|RUN)\b
     (?:'[^']*' | "[^"]*" | \$\([^)]*\) | [.,;](?=\S)
@@ -182,12 +194,6 @@ def anchor(name: str) -> str:
     return f'<a id="{name}"></a>'
 
 
-def heading(name: str, title: str) -> str:
-    "A heading that a link may lead to by a name of ours; the site makes one of the title, too."
-    own = re.sub(r"[^\w.-]", "", title.lower().replace(" ", "-"))
-    return f"## {title}" if own == name else f"{anchor(name)}\n\n## {title}"
-
-
 def as_table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     "A table; a cell is Markdown already."
     lines = [list(head), *map(list, rows)]
@@ -243,20 +249,20 @@ def troubleshooting(page: Page) -> Cells:
     }
     listed = [
         f"- [{page.said(group['title'])}](#{group['id']})"
-        f" ({page.word('rows', count=len(inside[group['id']]))})"
+        f"{page.word('rows', count=len(inside[group['id']]))}"
         for group in groups
     ]
-    yield "contents", "\n".join([f"## {page.text('contents')}", "", *listed])
+    yield "contents", "\n".join([page.heading("contents", page.own["contents"]), "", *listed])
     for group in groups:
         head = [
-            heading(group["id"], page.said(group["title"])),
+            page.heading(group["id"], group["title"]),
             page.said(group["about"]),
         ]
         made = (entry(page, *each) for each in inside[group["id"]])
         yield group["id"], "\n\n".join([*head, *made])
     yield "owners", page.section("owners", *(part(page, each) for each in known["owner"]))
     rows = [
-        [value, meaning, page.said(title)]
+        [value, page.said(meaning), page.said(title)]
         for kind, title in data("pages.toml")["codes"].items()
         for value, meaning in known["codes"][kind].items()
     ]
@@ -337,8 +343,12 @@ def messages(page: Page) -> Cells:
 
 def plain(row: dict) -> dict:
     "An advisory as a row whose sentences hold no placeholders."
-    doubled = {"{": "{{", "}": "}}"}
-    return {name: row[name].translate(str.maketrans(doubled)) for name in ("what", "fix", "source")}
+    doubled = str.maketrans({"{": "{{", "}": "}}"})
+    told = {
+        part: {language: text.translate(doubled) for language, text in row[part].items()}
+        for part in ("what", "fix")
+    }
+    return {**told, "source": row["source"].translate(doubled)}
 
 
 # ---- versions ----
@@ -347,29 +357,29 @@ def plain(row: dict) -> dict:
 COLUMNS = ["driver", "cann", "torch", "torch-npu", "triton-ascend", "sglang", "sgl-kernel-npu"]
 
 
-def proved(page: Page, pin: Pin | None) -> str:
+def pinned(page: Page, pin: Pin | None) -> str:
     "A version and its grade, for a table's cell."
     if not pin:
         return "-"
-    disputed = f", {page.word('disputed')}" if pin.against else ""
+    disputed = f"{page.word('comma')}{page.word('disputed')}" if pin.against else ""
     return f"{pin.version}<br>{pin.proof}{disputed}"
 
 
 def versions(page: Page) -> Cells:
     "The table of all sets, then each set with its sources, disputes and advisories."
     sets = {name: each for name, each in stacks().items() if not each.image}
-    picture = "versions.svg" if page.language == "en" else f"versions.{page.language}.svg"
-    yield "intro", f"![{page.text('picture')}](pictures/{picture})\n\n{page.text('intro')}"
+    comma = page.word("comma")
+    yield "intro", f"![{page.text('picture')}](pictures/versions.svg)\n\n{page.text('intro')}"
     rows = [
         [
             f"[{name}](#{name})",
-            f"{', '.join(each.series) or page.text('no_npu')}<br>{', '.join(each.architectures)}"
-            f"<br>Python {', '.join(each.python)}",
-            *(proved(page, each.pins.get(package)) for package in COLUMNS),
+            f"{comma.join(each.series) or page.text('no_npu')}<br>{comma.join(each.architectures)}"
+            f"<br>Python {comma.join(each.python)}",
+            *(pinned(page, each.pins.get(package)) for package in COLUMNS),
         ]
         for name, each in sets.items()
     ]
-    head = [page.word("stack"), page.text("fits"), *map(called, COLUMNS)]
+    head = [page.word("stack"), page.text("fits"), *(called(page, each) for each in COLUMNS)]
     yield "table", page.section("table", as_table(head, rows))
     yield "grades", page.section("grades", grades(page))
     for name, each in sets.items():
@@ -382,9 +392,10 @@ def disputes(page: Page, pin: Pin) -> str:
     return f"<br>**{page.word('against')}**{colon}{sourced(pin.against)}" if pin.against else ""
 
 
-def called(package: str) -> str:
-    "A package as people write it."
-    return {"cann": "CANN", "sglang": "SGLang", "torch-npu": "torch_npu"}.get(package, package)
+def called(page: Page, package: str) -> str:
+    "A part of a set as people write it."
+    names = {"cann": "CANN", "sglang": "SGLang", "torch-npu": "torch_npu"}
+    return page.word("driver") if package == "driver" else names.get(package, package)
 
 
 def grades(page: Page) -> str:
@@ -397,10 +408,10 @@ def grades(page: Page) -> str:
 
 def one_set(page: Page, stack: Stack) -> str:
     "One set of versions: what it is for, each version, images, notes, what is known against it."
-    word, colon, known = page.word, page.word("colon"), stacks()
+    word, colon, comma, known = page.word, page.word("colon"), page.word("comma"), stacks()
     facts = [
-        f"- {page.text('fits')}{colon}{', '.join(stack.series) or page.text('no_npu')}"
-        f" · {', '.join(stack.architectures)} · Python {', '.join(stack.python)}"
+        f"- {page.text('fits')}{colon}{comma.join(stack.series) or page.text('no_npu')}"
+        f" · {comma.join(stack.architectures)} · Python {comma.join(stack.python)}"
         f" · glibc {stack.glibc}+",
         f"- {page.text('proved')}{colon}{prose(stack.proved)}",
     ]
@@ -410,7 +421,7 @@ def one_set(page: Page, stack: Stack) -> str:
         facts.append(f"- {page.text('image')} {series} (`{stack.name}-image`){colon}{code(image)}")
     facts += [f"- {page.text('note')}{colon}{prose(note)}" for note in stack.notes]
     rows = [
-        [called(package), pin.version, pin.proof, sourced(pin.source) + disputes(page, pin)]
+        [called(page, package), pin.version, pin.proof, sourced(pin.source) + disputes(page, pin)]
         for package, pin in stack.pins.items()
     ]
     head = [word(each) for each in ("part", "version", "grade", "source")]
@@ -437,7 +448,7 @@ def cards(page: Page) -> Cells:
     yield "intro", page.text("intro")
     pci = {series: number for number, series in table("devices.toml")["pci"].items()}
     head = [page.text(each) for each in ("smi", "series", "pci", "memory", "sets")]
-    rows = []
+    rows, colon = [], page.word("colon")
     for card in data("pages.toml")["card"]:
         sets = [
             f'<span class="text-nowrap">[{name}](versions.ipynb#{name})</span>'
@@ -448,10 +459,10 @@ def cards(page: Page) -> Cells:
         sold, reports = page.said(card["sold"]), page.said(card["reports"])
         rows.append(
             [
-                f"{page.said(card['smi'])}<br>{page.text('chip')} {page.said(card['chip'])}",
+                f"{page.said(card['smi'])}<br>{page.text('chip')}{colon}{page.said(card['chip'])}",
                 f"**{card['series']}**",
                 f"19e5:{number}" if number else page.text("unknown"),
-                f"{sold}<br>{page.text('reports')} {reports}",
+                f"{sold}<br>{page.text('reports')}{colon}{reports}",
                 "<br>".join(sets) or page.text("no_set"),
             ]
         )
@@ -521,8 +532,9 @@ def cheatsheet(page: Page) -> Cells:
     head = [page.text(each) for each in ("command", "does")]
     yield "commands", page.section("commands", as_table(head, rows))
     help_of = {row["help"][each]: row["help"] for row in helps.values() for each in row["help"]}
+    comma = page.word("comma")
     rows = [
-        [" ".join(map(code, flags)), prose(page.said(help_of[told])), ", ".join(names)]
+        [" ".join(map(code, flags)), prose(page.said(help_of[told])), comma.join(names)]
         for (flags, told), names in options.items()
     ]
     head = [page.text(each) for each in ("option", "does", "of")]
@@ -546,6 +558,33 @@ def cheatsheet(page: Page) -> Cells:
         yield name, page.section(name, as_table([page.text(first), page.text("means")], rows))
 
 
+# ---- what was run where ----
+
+
+def graded(page: Page, row: dict) -> tuple[str, str, str]:
+    "A row of grades.toml: what it is, its grades, and for each what was run, by what."
+    found = {name: row[name] for name in table("grades.toml")["grades"] if name in row}
+    colon, stop = page.word("colon"), page.text("stop")
+    told = [
+        f"**{name}**{colon}{page.said(each)}{stop}{' '.join(map(code, each['by']))}"
+        for name, each in found.items()
+    ]
+    return page.said(row["what"]), ", ".join(found), "<br>".join(told)
+
+
+def proved(page: Page) -> Cells:
+    "What was run where: grades, each step with its proofs, the emulated NPU and what it found."
+    known = table("grades.toml")
+    rows = [graded(page, row) for row in [*known["step"], *known["beside"]]]
+    yield "intro", f"{page.text('intro')}\n\n{grades(page)}"
+    head = [page.text(each) for each in ("step", "step_grades", "step_proofs")]
+    short = as_table(head[:2], (row[:2] for row in rows))
+    long = as_table(head[::2], (row[::2] for row in rows))
+    yield "walk", page.section("walk", short, long, page.text("walk_run"))
+    for part in ("stand_ins", "emulation", "reveals", "record"):
+        yield part, page.section(part)
+
+
 # ---- notebooks ----
 
 PAGES: dict[str, Callable[[Page], Cells]] = {
@@ -555,17 +594,35 @@ PAGES: dict[str, Callable[[Page], Cells]] = {
     "cards": cards,
     "glossary": glossary,
     "cheatsheet": cheatsheet,
+    "proved": proved,
 }
+LANGUAGES = {"en": BOOK, "zh": CHINESE}  # and where a language's pages lie
+
+
+@contextmanager
+def speaking(language: str) -> Iterator[None]:
+    "What the package says, such as the title of a stack, comes in this language."
+    before = os.environ.get("QWEN_NPU_LANG")
+    os.environ["QWEN_NPU_LANG"] = language
+    try:
+        yield
+    finally:
+        os.environ.pop("QWEN_NPU_LANG")
+        os.environ.update({} if before is None else {"QWEN_NPU_LANG": before})
 
 
 def notebook(name: str, language: str = "en") -> dict:
     "A page as a notebook of Markdown cells, as nbdev_clean would leave it."
     page = Page(name, language)
-    made = [
-        ("title", f"# {page.text('title')}\n\n> {page.text('promise', **counted())}"),
-        *PAGES[name](page),
-    ]
-    front = "---\n" + FRONT + "---"
+    with speaking(language):
+        made = [
+            ("title", f"# {page.text('title')}\n\n> {page.text('promise', **counted())}"),
+            *PAGES[name](page),
+        ]
+    if language == "zh":
+        names = chinese_pages() | {f"{each}.ipynb" for each in PAGES}
+        made = [(id, led(text, names)) for id, text in made]
+    front = f"---\n{FRONT}{FRONT_OF[language]}---"
     cells = [{"cell_type": "raw", "id": "made", "metadata": {}, "source": front}]
     cells += [
         {"cell_type": "markdown", "id": id, "metadata": {}, "source": text} for id, text in made
@@ -581,6 +638,7 @@ FRONT = """# Made by tools/pages.py: edit the data, not this page.
 toc-depth: 2
 code-copy: false
 """
+FRONT_OF = {"en": "", "zh": "lang: zh\nskip_exec: true\n"}
 
 
 def counted() -> dict[str, int]:
@@ -596,7 +654,11 @@ def counted() -> dict[str, int]:
 
 def made() -> dict[Path, str]:
     "Every page's file and text."
-    pages = {ROOT / "nbs" / f"{name}.ipynb": notebook(name) for name in PAGES}
+    pages = {
+        folder / f"{name}.ipynb": notebook(name, language)
+        for language, folder in LANGUAGES.items()
+        for name in PAGES
+    }
     form = dict(ensure_ascii=False, indent=1, sort_keys=True)
     return {path: json.dumps(page, **form) + "\n" for path, page in pages.items()}
 

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from address import ROOT, address
+from translate import Fault, pages
 
 RELEASE = re.compile(r"^## (\d+\.\d+\.\d+) - (\d{4}-\d\d-\d\d|unreleased)$", re.M)
 GUIDE = """\
@@ -87,7 +88,17 @@ def faults(
             "settings.ini has placeholders for the repository and its authors: "
             "user, git_url, doc_host, author, author_email."
         )
-    return found
+    return [*found, *behind()]
+
+
+def behind() -> list[str]:  # one sentence, or none
+    "Whether the Chinese pages follow the English ones."
+    try:
+        left = [line for page in pages() for line in page.lists()]
+    except Fault as fault:
+        return [str(fault)]
+    told = f"{len(left)} block(s) of the Chinese pages do not follow the English ones: "
+    return [f"{told}python tools/translate.py lists them."] * bool(left)
 
 
 def main() -> int:  # exit code

@@ -4,7 +4,7 @@
 
 It stops at the first error. Cells with `#| eval: false`, and cells with a flag of settings.ini's
 tst_flags, are not run and keep the outputs they have. A notebook is only written when all of it
-ran.
+ran. The Chinese twin of a saved page is made anew with its outputs (tools/translate.py).
 
 The six chapters are run twice, in two lanes: on this machine's processor (cpu), and as a recorded
 A2 server whose NPU is an emulated one (emulated). A cell that begins with `#| lanes` shows both
@@ -27,6 +27,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbdev.clean import clean_nb
 from nbdev.config import get_config
+from translate import CHINESE, remake
 
 ROOT = Path(__file__).resolve().parent.parent
 CELL_SECONDS = 900
@@ -142,6 +143,8 @@ def beside(notebook: nbformat.NotebookNode, other: nbformat.NotebookNode) -> Non
 
 def run(path: Path) -> str:  # empty, or what is wrong and where
     "Run one notebook and save it; it stays as it was when anything is wrong."
+    if path.parent == CHINESE:
+        return f"it is made: run nbs/{path.name}, whose outputs it shows"
     flags = set(get_config(path=ROOT).tst_flags.split())
     chapter = bool(re.fullmatch(r"0[1-6]_\w+", path.stem)) and path.parent == NBS
     notebook, wrong = executed(path, flags, LANES["cpu"] if chapter else {})
@@ -155,6 +158,8 @@ def run(path: Path) -> str:  # empty, or what is wrong and where
     cleaned = read_nb(path)
     clean_nb(cleaned)
     write_nb(cleaned, path)
+    if path.parent == NBS:
+        remake(path.stem)
     return ""
 
 
@@ -163,7 +168,7 @@ def main() -> int:  # exit code
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="*", type=Path)
     options = parser.parse_args()
-    library = sorted(path for path in NBS.rglob("*.ipynb") if path.parent != NBS)
+    library = sorted(path for path in NBS.rglob("*.ipynb") if path.parent not in (NBS, CHINESE))
     top = sorted(NBS.glob("*.ipynb"), key=lambda path: (not path.stem.isalpha(), path.name))
     notebooks = options.notebooks or [*library, *top]
     for path in notebooks:

@@ -32,11 +32,13 @@ OWN_SERVER = {
     "QWEN_NPU_API_KEY": f"sk-{secrets.token_urlsafe(16)}",  # so that a wrong key is refused
 }
 # Pages that call a service, and pages that install an engine or run something in its interpreter.
-SERVED = r"^(00_quickstart|index|index\.zh|terminal)\.ipynb$"
+SERVED = r"^(00_quickstart|index|terminal)\.ipynb$"
 IN_ENGINE = r"^(walk|tutor|course|cpu_platform)\.ipynb$"
 WALK = r"^0[1-6]_\w+\.ipynb$"  # the six chapters, which follow the machine they run on
 IN_PROOF = r"^guide\.ipynb$"  # it wants another engine, the guide's: a group of `make prove`
 EMULATED = "nbs/rehearsal/emulated"  # pages that import torch: in processes of their own
+# Pages with the code of others: `make prove` runs those (chinese).
+MADE = ("--skip_folder_re", r"^([_.]|zh$)")
 NATIVE = r"^(collectives|device)\.ipynb$"
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-rs"]
 # Most of the unit tests wait for a process or a clock: three at a time take a third as long.
@@ -69,7 +71,8 @@ ONCE = ("--skip_file_re", r"^06_call\.ipynb$") if BROWSER else ()
 
 def pages(name: str, what: str, lane: str, *choice: str) -> Stage:
     "Notebooks from top to bottom, those that are chosen."
-    command = [str(BIN / "nbdev_test"), "--timing", "--n_workers", "1", *choice]
+    skipped = () if "--skip_folder_re" in choice else MADE
+    command = [str(BIN / "nbdev_test"), "--timing", "--n_workers", "1", *choice, *skipped]
     return Stage(name, what, command, lane, own=True)
 
 
@@ -105,7 +108,7 @@ def stages() -> list[Stage]:
     panel = [*PYTEST, "tests/browser/test_panel.py"]
     in_engine, served = "pages that use the engine", "pages that call the service"
     others = ("--skip_file_re", f"{SERVED}|{IN_ENGINE}|{IN_PROOF}|{WALK}")
-    others += ("--skip_folder_re", r"^([_.]|emulated$)")
+    others += ("--skip_folder_re", r"^([_.]|zh$|emulated$)")
     walk = ("--file_re", WALK, *ONCE)
     return [
         Stage("style", "ruff, and the chapters measured", [sys.executable, "tools/check_style.py"]),

@@ -16,13 +16,12 @@ import sys
 from collections import Counter, namedtuple
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
 from heapq import merge
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
-from .events import problem
+from .events import Words, by_language, problem
 from .failures import UNKNOWN, Ran, Row, decode, known, plain, told
 from .settings import shown
 
@@ -115,7 +114,7 @@ class Cause:
 _Hit = namedtuple("_Hit", "row names line text")  # a row, what a line gave it, the line
 
 # %% ../../nbs/base/diagnose.ipynb #4ccb9400
-@cache
+@by_language
 def _searcher() -> tuple[dict[bytes, list[tuple[int, bytes, Row]]], re.Pattern, re.Pattern]:
     "By anchor its place in a sentence, the sentence, its row; expressions for turns and for all."
     places = [(*_anchor(text), text.encode(), row)
@@ -232,7 +231,7 @@ def _search(scan: _Scan, block: bytes) -> None:
             scan.misses[row.id] += names is None
             if names is None: continue
             if row.form:
-                means = ", ".join(meaning for _, meaning in decode(line))
+                means = Words().format("{}", [meaning for _, meaning in decode(line)])
                 names = {"meaning": means} | frame_before(block, begin) | names
             scan.take(_Hit(row, names, number, line))
     scan.lines += block.count(b"\n")

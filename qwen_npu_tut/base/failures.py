@@ -9,9 +9,8 @@ __all__ = ['UNKNOWN', 'Row', 'Owner', 'Ran', 'known', 'owner_of', 'plain', 'told
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from types import SimpleNamespace
-from .events import table
+from .events import Words, by_language, said, table
 
 # %% ../../nbs/base/failures.ipynb #fa000007
 @dataclass(frozen=True)
@@ -68,17 +67,17 @@ class Ran:
 UNKNOWN = Ran()
 
 # %% ../../nbs/base/failures.ipynb #fa000009
-@cache
+@by_language
 def known() -> SimpleNamespace:
-    "failures.toml, read once: `rows`, forms after them; `quotes` mark a person's words."
+    "failures.toml, read once a language: `rows`, forms after them; `quotes` mark a person's words."
     def made(kind, row, **more):
-        plain = {key: value["en"] if isinstance(value, dict) else
+        plain = {key: said(value) if isinstance(value, dict) else
                  tuple(value) if isinstance(value, list) else value for key, value in row.items()}
         return kind(**{**more, **plain})
     data = table("failures.toml")
-    said = data["form_source"]["en"]
+    form = {"form": True, "rank": 1, "proof": "form", "source": said(data["form_source"])}
     rows = [made(Row, row, rank=3 * ("*" in row.get("follows", ()))) for row in data["failure"]]
-    forms = [made(Row, row, form=True, rank=1, proof="form", source=said) for row in data["form"]]
+    forms = [made(Row, row, **form) for row in data["form"]]
     turns = [Row(turn, tuple(texts), "benign", "", "", "", "", "", turn=turn)
              for turn, texts in data["turns"].items()]
     return SimpleNamespace(
@@ -127,8 +126,8 @@ def decode(line: str) -> list[tuple[str, str]]:
         code = match[match.lastgroup]
         told = [tables[kind].get(value, "") for kind, value in match.groupdict().items()
                 if value and kind in tables]
-        said = match["cann"] and line[match.end():][:1] in (":", ")")  # E12345 may be anything
-        if said or match["runtime"] or match["dcmi"]:
+        marked = match["cann"] and line[match.end():][:1] in (":", ")")  # E12345 may be anything
+        if marked or match["runtime"] or match["dcmi"]:
             told = [*filter(None, told), tables["family"].get(code[:2 + code.isdigit()], "")][:1]
-        if told and all(told): found.append((code, ", ".join(told)))
+        if told and all(told): found.append((code, Words().format("{}", [*map(said, told)])))
     return found

@@ -9,9 +9,8 @@ __all__ = ['Advisory', 'concerns', 'objects', 'means', 'every_advisory', 'adviso
 # %% ../../nbs/engine/advisories.ipynb #ad715003
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from packaging.version import InvalidVersion, Version
-from ..base.events import phrase
+from ..base.events import by_language, phrase
 from .stacks import Stack, rows_of, stacks
 
 # %% ../../nbs/engine/advisories.ipynb #1ba480e6
@@ -58,7 +57,7 @@ def means(flag: str, name: str) -> bool:
     return flag == name or (len(flag) > 3 and flag.startswith("--") and name.startswith(flag))
 
 # %% ../../nbs/engine/advisories.ipynb #85657e95
-@cache
+@by_language
 def every_advisory() -> tuple[Advisory, ...]:
     "All rows `advisory` of stacks.toml."
     rows = rows_of("stacks.toml")["advisory"]

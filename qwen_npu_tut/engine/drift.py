@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
-from ..base.events import phrase, problem, table
+from ..base.events import phrase, problem, said, table
 from .stacks import stacks
 from .target import Engine, package_mirror
 from ..host.system import run_logged
@@ -33,7 +33,7 @@ def requirements(release: Sequence[str], own: Sequence[str], here: dict[str, str
         if asked.marker and not asked.marker.evaluate({"extra": ""}): continue
         fits = name in known  # the engine serves without it
         if name in have: fits = asked.specifier.contains(have[name], prereleases=True)
-        told = {"asked": str(asked.specifier) or "any", "here": have.get(name, "-")}
+        told = {"asked": str(asked.specifier) or phrase("any"), "here": have.get(name, "-")}
         if not fits: found.append({"package": name, **told})
     return found
 
@@ -59,21 +59,23 @@ class Drift:
     def __str__(self) -> str:
         on = [each for each in self.names if not each["why"] and each["change"] != "gone"]
         gone = [each["name"] for each in self.names if each["change"] == "gone"]
-        rows = [phrase("drift-name", each=each).rstrip() for each in on]
+        told = [each | {part: each[part] and phrase(f"drift {each[part]}")
+                        for part in ("verdict", "change")} for each in on]
+        rows = [phrase("drift-name", each=each).rstrip() for each in told]
         rows += [phrase("drift-flag", each=each) for each in self.flags if not each["known"]]
         rows += [phrase("drift-requires", each=each) for each in self.requirements]
         rows += [phrase("drift-import", each=each) for each in self.imports]
-        if gone: rows.append(phrase("drift-gone", names=", ".join(gone)))
+        if gone: rows.append(phrase("drift-gone", names=gone))
         new, off = sum(each["change"] == "new" for each in on), len(self.names) - len(on + gone)
         rows.append(phrase("drift", found=self, on=len(on), new=new, gone=len(gone), off=off))
-        if self.missing: rows.append(phrase("drift-missing", missing=", ".join(self.missing)))
+        if self.missing: rows.append(phrase("drift-missing", missing=self.missing))
         return "\n".join(rows)
 
 
 # %% ../../nbs/engine/drift.ipynb #d4100020
 def _run(engine: Engine, folder: Path, line: Sequence[str], **variables) -> tuple:
     "A command of the engine's that ends with us: its exit code, and the lines that it said."
-    said, around = ["no output"], {**os.environ, **engine.stack.environment, **variables}
+    said, around = [phrase("no-output")], {**os.environ, **engine.stack.environment, **variables}
     return run_logged(line, folder / "log", around, watch=said.append), said
 
 def _fetch(engine: Engine, version: str, folder: Path) -> None:
@@ -86,7 +88,7 @@ def _fetch(engine: Engine, version: str, folder: Path) -> None:
     listed = re.search(r"\(from versions: (.*?)\)", "\n".join(said))
     if not listed: raise problem("release-not-installed", asked=asked, why=said[-1][:300])
     if listed[1] == "none": raise problem("release-not-found", asked=asked)
-    raise problem("no-such-release", asked=asked, last=", ".join(listed[1].split(", ")[-6:]))
+    raise problem("no-such-release", asked=asked, last=listed[1].split(", ")[-6:])
 
 
 # %% ../../nbs/engine/drift.ipynb #d4100021
@@ -96,7 +98,7 @@ def rehearse(engine: Engine, version: str, line: Sequence[str]) -> Drift:
     `line` is the stack's launch line. `Problem` where the stack is not an emulated one or not
     installed, and where the release is not to be had."""
     stack = engine.stack
-    known = ", ".join(name for name, each in stacks().items() if each.emulated)
+    known = [name for name, each in stacks().items() if each.emulated]
     if not stack.emulated: raise problem("not-an-emulated-stack", stack=stack.name, known=known)
     try: Version(version)
     except InvalidVersion: raise problem("not-a-release", version=version) from None
@@ -114,5 +116,6 @@ def rehearse(engine: Engine, version: str, line: Sequence[str]) -> Drift:
         path = os.pathsep.join(filter(None, (place, os.environ.get("PYTHONPATH"))))
         failed = asked("imports", *table("drift.toml")["imports"], PYTHONPATH=path)["failed"]
     differing = requirements(found["requires"], found["own"], found["installed"])
-    return Drift(stack.name, found["version"], found["names"], found["flags"], differing, failed)
+    names = [each | {"why": said(each["why"])} for each in found["names"]]
+    return Drift(stack.name, found["version"], names, found["flags"], differing, failed)
 

@@ -23,7 +23,7 @@ def environment_step(engine: Engine) -> Step:
     stack, makers, folder = engine.stack, engine.machine.makers, str(engine.folder / "env")
     version = python_for(engine.machine, stack)
     if not version:
-        raise problem("no-python-for-the-stack", stack=stack.name, python=" or ".join(stack.python),
+        raise problem("no-python-for-the-stack", stack=stack.name, python=stack.python,
                       first=stack.python[0])
     bare, done = (), PackagesDone(engine.site, {"pip": ""})
     if stack.links:  # pip is among what it links to

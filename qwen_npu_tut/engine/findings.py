@@ -16,7 +16,7 @@ from functools import partial
 from itertools import takewhile
 from ..base.diagnose import Cause, diagnose, first_error
 from ..base.failures import Ran
-from ..base.events import Problem, Words, sentences
+from ..base.events import Problem, Words, phrase, said, sentences
 from ..base.settings import home, shown
 from .advisories import also_known, holes, objections
 from .stacks import (
@@ -43,11 +43,11 @@ def judged(machine: Machine, stack: Stack, id: str, good: bool, row: str = "", l
     told = known.get(f"{row}-in-container" if machine.container else row, known[row])
     told = known.get(told.get("like"), {}) | told
     values |= {"machine": machine, "stack": stack}
-    def said(text: str) -> str: return Words().vformat(text, (), values)
+    def filled(text: dict | str) -> str: return Words().vformat(said(text), (), values)
     level = "ok" if good else level or told.get("level", "warn")
-    what = told["ok" if good and "ok" in told else "what"]["en"]
-    return Finding(id, level, said(what), "" if level == "ok" else said(told["fix"]["en"]),
-                   said(told["source"]))
+    what = told["ok" if good and "ok" in told else "what"]
+    return Finding(id, level, filled(what), "" if level == "ok" else filled(told["fix"]),
+                   filled(told["source"]))
 
 # %% ../../nbs/engine/findings.ipynb #c024865e
 def platform_findings(machine: Machine, stack: Stack) -> Iterator[Finding]:
@@ -96,12 +96,12 @@ def visible_findings(machine: Machine, stack: Stack) -> Iterator[Finding]:
         named = {n for low, high in ranges for n in range(int(low), int(high or low) + 1)}
         alike = named == here or named < here and "ASCEND_DOCKER_RUNTIME" in given  # --privileged
         read = machine.container and alike
-        yield see("runtime-devices", read, value=runtime, here=", ".join(map(str, sorted(here))))
+        yield see("runtime-devices", read, value=runtime, here=[*map(str, sorted(here))])
     if chosen is not None and here:
         numbers = chosen.split(",")
         shown = [*takewhile(lambda n: n.isdecimal() and int(n[:9]) < len(here), numbers)]
         yield see("visible-devices", shown == numbers, level="warn" if shown else "block",
-                  value=chosen, count=len(here), shown=", ".join(shown),
+                  value=chosen, count=len(here), shown=shown,
                   all=",".join(map(str, range(len(here)))))
 
 # %% ../../nbs/engine/findings.ipynb #5e0b448c
@@ -163,7 +163,7 @@ def hbm_findings(machine: Machine, stack: Stack) -> Iterator[Finding]:
     if not devices: return
     room = [f"{each.npu}.{each.chip or 0}" for each in devices
             if (each.hbm_total_mb - (each.hbm_used_mb or 0)) * 2**20 >= weights]
-    process = sentences()["process-on-npu"]["what"]["en"]
+    process = said(sentences()["process-on-npu"]["what"])
     busy = [process.format(**vars(each)) for each in machine.smi.processes[:3]]
     row = f"hbm-{'free' if room else 'none'}{'-busy' if busy else ''}"
     first = machine.smi.logic_ids.get(room[0], 0) if room else 0
@@ -192,7 +192,7 @@ def stack_findings(machine: Machine, stack: Stack) -> Iterator[Finding]:
     if not stack.needs_npu: yield see("stack", True, "stack-without-npu")
     elif stack.refused: yield see("stack", False, "stack-refused")
     if not stack.needs_npu or stack.refused: return
-    todo, image = " ".join(changes(machine, stack)), image_route(machine, stack)
+    todo, image = [*changes(machine, stack)], image_route(machine, stack)
     yield see("stack", not todo, todo=todo)
     if image or stack.image:
         yield see("image", bool(image), "image" if todo else "image-elsewhere", todo=todo,
@@ -245,9 +245,8 @@ class Report:
         "The findings that need attention as a table, for a notebook."
         bad = [(one, one.fix.replace("|", "\\|")) for one in self.findings if one.level != "ok"]
         rows = [f"| {one.level} | {one.what} | {f'`{fix}`' if fix else ''} |" for one, fix in bad]
-        fine = f"Findings without trouble: {len(self.findings) - len(rows)}."
-        head = (f"Stack: **{self.stack}**. {fine}", "", "| | what was seen | what to do |")
-        return "\n".join((*head, "| --- | --- | --- |", *rows)) if rows else head[0]
+        fine = phrase("findings", stack=self.stack, fine=len(self.findings) - len(rows))
+        return "\n".join((fine, "", phrase("findings-head"), *rows)) if rows else fine
 
 # %% ../../nbs/engine/findings.ipynb #64adc1f6
 def check(machine: Machine, stack: Stack | None = None, disk_bytes: int = 0) -> Report:

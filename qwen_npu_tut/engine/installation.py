@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from ..base.events import Problem, problem
+from ..base.events import Problem, phrase, problem
 from ..base.settings import shown
 from .cpu import device_step, linked_steps, packages_step, plugin_step
 from .image import image_steps
@@ -35,7 +35,7 @@ class TagDone:
 
     def gap(self) -> str:
         if run_bounded(self.shell(), 20).ok: return ""
-        return f"{shown(self.folder)} is not a clone at the tag {self.tag}."
+        return phrase("gap-tag", folder=shown(self.folder), tag=self.tag)
 
     def mend(self) -> None: shutil.rmtree(self.folder, ignore_errors=True)
 

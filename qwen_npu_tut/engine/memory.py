@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from packaging.version import InvalidVersion, Version
-from ..base.events import Problem, problem
+from ..base.events import Problem, phrase, problem
 from .stacks import Stack, rows_of
 from ..host.machine import Machine
 
@@ -109,7 +109,7 @@ def chip_of(machine: Machine, stack: Stack) -> Chip:
     if not stack.on_npu:
         free = machine.memory_bytes / GIB - rows_of("memory.toml")["processes_gib"]
         total = (machine.memory_total or machine.memory_bytes) / MIB
-        return Chip("main memory", total, free, source="/proc/meminfo")
+        return Chip(phrase("main-memory"), total, free, source="/proc/meminfo")
     if stack.emulated: return chip_named(stack.environment.get("NPU_EMULATED_CHIP", "A2"))
     seen, rows = machine.smi.devices, rows_of("devices.toml")["chips"]
     size = max((each.hbm_total_mb or 0 for each in seen), default=0)
@@ -153,7 +153,8 @@ def _flag(flags: Mapping[str, str], name: str, usual):
     "A flag's value in the type of the usual one, which holds where it is not given."
     try: return type(usual)(flags.get(name, usual))
     except ValueError:
-        raise problem("not-a-number", origin="The line", name=name, value=flags[name]) from None
+        told = {"origin": phrase("the-line"), "name": name, "value": flags[name]}
+        raise problem("not-a-number", **told) from None
 
 def kept_share(chip: Chip, stack: Stack, flags: Mapping[str, str] = {}, ranks: int = 1) -> float:
     "The share of a device that SGLang keeps free of weights and cache; memory.toml has its lines."

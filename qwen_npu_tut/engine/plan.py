@@ -7,6 +7,7 @@ __all__ = ['Done', 'FileDone', 'fits', 'PackagesDone', 'CommandDone', 'Spared', 
            'run_step', 'refuse_missing', 'run_plan', 'script_text']
 
 # %% ../../nbs/engine/plan.ipynb #4befc5b3
+import json
 import os
 import shlex
 import shutil
@@ -20,7 +21,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from ..base.diagnose import likely_cause
 from ..base.failures import UNKNOWN, Ran
-from ..base.events import Event, Listener, problem, unheard, table
+from ..base.events import Event, Listener, phrase, problem, said, table, unheard
 from ..base.files import locked, program
 from ..base.settings import home, shown
 from .advisories import Advisory
@@ -42,10 +43,10 @@ class FileDone:
 
     def gap(self) -> str:
         found = any(each.is_file() for each in self.path.parent.glob(self.path.name))
-        if not found: return f"{shown(self.path)} is not there."
+        if not found: return phrase("gap-no-file", file=shown(self.path))
         if self.text is None: return ""
         same = self.path.read_text(encoding="utf8", errors="replace") == self.text
-        return "" if same else f"{shown(self.path)} has another content."
+        return "" if same else phrase("gap-other-file", file=shown(self.path))
 
     def mend(self) -> None: pass
 
@@ -75,13 +76,14 @@ class PackagesDone:
         pairs = (each.parent.stem.partition("-")[::2] for each in records)
         have = {canonicalize_name(name): version for name, version in pairs}
         unwanted = next((name for name in self.absent if canonicalize_name(name) in have), "")
-        if unwanted: return f"The package {unwanted} is installed, and has to go."
+        if unwanted: return phrase("gap-unwanted", package=unwanted)
         found = {name: have.get(canonicalize_name(name)) for name in self.versions}
-        lacking = [f"{name} {version}".strip() for name, version in self.versions.items()
+        lacking = [(name, version) for name, version in self.versions.items()
                    if found[name] is None or not fits(version, found[name])]
         if not lacking: return ""
-        first = ", ".join(lacking[:3]) + ", …" * (len(lacking) > 3)
-        return f"{len(lacking)} of {len(self.versions)} packages are not installed: {first}."
+        first = [phrase("gap-package", name=name, versions=version.split(" or ")).strip()
+                 for name, version in lacking[:3]] + ["…"] * (len(lacking) > 3)
+        return phrase("gap-packages", count=len(lacking), all=len(self.versions), first=first)
 
     def mend(self) -> None:  # a package without a RECORD; what pip had moved aside, under a tilde
         ruins = (each for each in self.site.glob("*.dist-info") if not (each / "RECORD").is_file())
@@ -103,8 +105,8 @@ class CommandDone:
     def gap(self) -> str:
         result = run_bounded(self.command, self.seconds)
         if result.ok: return ""
-        last = (result.out.strip().splitlines() or ["no output"])[-1]
-        return f"{shlex.join(self.command)[:120]} did not succeed: {last}"
+        last, line = result.out.strip().splitlines()[-1:], shlex.join(self.command)[:120]
+        return phrase("gap-command", command=line, last=last)
 
     def mend(self) -> None: pass
 
@@ -156,8 +158,8 @@ def make_step(name: str, command: tuple[str, ...], done: Done, row: str = "", **
     """A step whose reason and guide's line stand in steps.toml, in a row of its name or in `row`.
 
     `more` may give environment, folder, needs, fetches."""
-    said = table("steps.toml")[row or name]
-    return Step(name, said["reason"]["en"], command, done, said.get("guide", ""), **more)
+    told = table("steps.toml")[row or name]
+    return Step(name, said(told["reason"]), command, done, told.get("guide", ""), **more)
 
 def step_log(step: Step) -> Path:
     "Where a step's output is kept; a second run goes on in the same file."
@@ -198,7 +200,7 @@ def refuse_missing(steps: Sequence[Step], environment: Mapping[str, str]) -> Non
                if not found(each, step) and step.done.gap()}
     if not lacking: return
     row = "docker-not-installed" if "docker" in lacking else "programs-not-installed"
-    raise problem(row, programs=", ".join(lacking), step=next(iter(lacking.values())))
+    raise problem(row, programs=[*lacking], step=next(iter(lacking.values())))
 
 # %% ../../nbs/engine/plan.ipynb #3115ad47
 def run_plan(steps: Sequence[Step], environment: Mapping[str, str], tell: Listener = unheard,
@@ -229,12 +231,13 @@ def _block(step: Step, number: int, count: int) -> str:
     changed = [f"{name}={value}" for name, value in step.changed().items()]
     command = _line(["env", *changed, *step.command] if changed else step.command)
     if step.folder: command = f"( cd {shlex.quote(str(step.folder))} && {command} )"
-    def told(words: str) -> str: return shlex.quote(f"{step.name}: {words}")
-    return table("script.toml")["step"].format(
-        number=number, count=count, name=_comment(step.name), reason=_comment(step.reason),
-        guide=f"\n# The guide: {_comment(step.guide)}" if step.guide else "",
-        question=_line(step.done.shell()), command=command, done=told("done"), begun=told("to do"),
-        failed=told("the command ended, and it is not done"))
+    form, about = table("script.toml"), {"number": number, "count": count, "name": step.name}
+    told = {word: shlex.quote(said(form[word]).format(**about))
+            for word in ("done", "begun", "failed")}
+    title = _comment(said(form["title"]).format(**about, reason=step.reason))
+    guide = said(form["guide"]).format(_comment(step.guide)) if step.guide else ""
+    return form["step"].format(number=number, title=title, guide=guide, command=command,
+                               question=_line(step.done.shell()), **told)
 
 # %% ../../nbs/engine/plan.ipynb #391dcf96
 def script_text(steps: Sequence[Step], title: str, known: Sequence[Advisory] = ()) -> str:
@@ -242,11 +245,16 @@ def script_text(steps: Sequence[Step], title: str, known: Sequence[Advisory] = (
 
     `title` says what it makes; `known`, what is known against its releases."""
     form, python = table("script.toml"), shlex.quote(sys.executable)
-    told = "".join(f"\n# Known: {_comment(f'{each.id}: {each.what} {each.fix}')}" for each in known)
+    told = "".join(said(form["known"]).format(each) for each in known)
+    texts = {name: said(form[name]) for name in ("skips", "quotes", "makes")}
     words = [word for step in steps for word in (*step.command, *step.done.shell())]
     carried = {Path(word).name: Path(word).read_text(encoding="utf8")
                for word in filter(_is_ours, words)}
+    if any("said.py" in text for text in carried.values()):  # what these say; in ASCII, as they are
+        rows = json.loads(program("said.json").read_text(encoding="utf8"))
+        carried |= {"said.py": program("said").read_text(encoding="utf8"),
+                    "said.json": json.dumps(rows, indent=1) + "\n"}
     return "".join([
-        form["head"].format(title=_comment(title), known=told, python=python),
+        form["head"].format(title=_comment(title), known=told, python=python, **texts),
         *(form["carried"].format(name=name, text=text) for name, text in carried.items()),
         *(_block(step, number, len(steps)) for number, step in enumerate(steps, 1))])

@@ -11,8 +11,7 @@ __all__ = ['ByName', 'Arguments', 'SUPPORTED', 'Pin', 'Recipe', 'Stack', 'frozen
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
-from ..base.events import problem, table
+from ..base.events import by_language, phrase, problem, said, table
 from ..base.failures import Ran
 from ..host.machine import Machine
 from ..host.software import version_key
@@ -91,14 +90,15 @@ class Stack(Recipe):
 
 # %% ../../nbs/engine/stacks.ipynb #9cae646d
 def frozen(value: object) -> object:
-    "A value of TOML that cannot be changed by accident: tuples for lists."
+    "A value of TOML that cannot be changed by accident: tuples for lists, a text in one language."
     if isinstance(value, list): return tuple(map(frozen, value))
+    if isinstance(value, dict) and value.keys() == {"en", "zh"}: return said(value)
     if isinstance(value, dict): return {key: frozen(each) for key, each in value.items()}
     return value
 
-@cache
+@by_language
 def rows_of(name: str) -> dict:
-    "One of the package's tables, its lists as tuples."
+    "One of the package's tables, its lists as tuples, its texts in the language of the reader."
     return frozen(table(name))
 
 def mirrors() -> tuple[str, ...]:
@@ -113,9 +113,9 @@ def image_options() -> tuple[str, ...]:
 class _ByName(dict):
     "`Problem` with the names that there are for a name that is not."
     def __missing__(self, name: str):
-        raise problem("no-such-stack", name=name, known=", ".join(self))
+        raise problem("no-such-stack", name=name, known=[*self])
 
-@cache
+@by_language
 def stacks() -> Mapping[str, Stack]:
     "Every stack of stacks.toml, by name; `Problem` where no such name is asked for."
     made = _ByName()
@@ -131,7 +131,7 @@ def _as_image(bare: Stack) -> Stack:
     "The same release as its makers' image has it, which needs the driver and docker alone."
     brought = ("driver", "cann", "sglang")
     return replace(
-        bare, name=f"{bare.name}-image", title=f"{bare.title}; the official image", image=True,
+        bare, name=f"{bare.name}-image", title=phrase("as-image", title=bare.title), image=True,
         pins={package: pin for package, pin in bare.pins.items() if package in brought},
         series=tuple(bare.images), architectures=bare.image_architectures, python=(), glibc="2.0",
         download_bytes={}, disk_bytes={}, refused="")
@@ -151,7 +151,7 @@ class Preset:
     environment: ByName = field(default_factory=dict)
     figures: tuple[ByName, ...] = ()    # what, on which chip, under which load, who says so
 
-@cache
+@by_language
 def presets() -> dict[str, Preset]:
     "Every preset of presets.toml, by name."
     return {name: Preset(name, **row) for name, row in rows_of("presets.toml").items()}
@@ -160,7 +160,7 @@ def preset_of(name: str | None, stack: Stack) -> Preset | None:
     "The preset of that name; `Problem` where there is none, or where it is not for this stack."
     if not name: return None
     found = presets().get(name)
-    if found is None: raise problem("no-such-preset", preset=name, known=", ".join(presets()))
+    if found is None: raise problem("no-such-preset", preset=name, known=[*presets()])
     if stack.name in found.stacks: return found
     raise problem("preset-not-for-the-stack", preset=found, stack=stack.name)
 
@@ -195,18 +195,17 @@ def changes(machine: Machine, stack: Stack) -> dict[str, int]:
     bus_alone = not machine.driver and machine.container  # a container may not see the driver
     old = version_key(machine.driver) < version_key(driver) and not bus_alone
     found = {
-        f"Make environments with Python {python}.": (1, not python_for(machine, stack)),
-        f"Install CANN {needed} in place of {cann}.": (4, bare and cann and other(cann)),
-        f"Install CANN {needed}.": (4, bare and not cann),
-        f"Install NNAL {needed}.": (2, bare and cann and other(machine.software.nnal)),
-        f"Install driver {driver} or newer.": (2, old),
-        f"Take a machine with {' or '.join(stack.architectures)}.":
-            (9, machine.architecture not in stack.architectures),
-        "Install docker (docs.docker.com/engine/install).": (3, stack.image and not machine.docker),
-        "Leave the container: an image is run from the host.":
-            (9, stack.image and machine.container),
+        "python": (1, not python_for(machine, stack)),
+        "cann-in-place": (4, bare and cann and other(cann)),
+        "cann": (4, bare and not cann),
+        "nnal": (2, bare and cann and other(machine.software.nnal)),
+        "driver": (2, old),
+        "architecture": (9, machine.architecture not in stack.architectures),
+        "docker": (3, stack.image and not machine.docker),
+        "host": (9, stack.image and machine.container),
     }
-    return {sentence: weight for sentence, (weight, holds) in found.items() if holds}
+    return {phrase(f"change-{name}", stack=stack, python=python, needed=needed, cann=cann,
+                   driver=driver): weight for name, (weight, holds) in found.items() if holds}
 
 # %% ../../nbs/engine/stacks.ipynb #d56bc954
 def fitting_stack(machine: Machine) -> Stack:

@@ -74,7 +74,7 @@ def refuse(engine: Engine) -> None:
         row = "stack-is-a-record" if stack.page_line else "stack-not-installed-by-us"
         raise problem(row, stack=stack.name, why=stack.refused)
     if stack.needs_npu and machine.series not in stack.series:
-        raise problem("no-card-of-the-stack", stack=stack.name, series=" and ".join(stack.series))
+        raise problem("no-card-of-the-stack", stack=stack.name, series=stack.series)
     if stack.emulated and any(re.search(r"/davinci\d", node) for node in machine.nodes):
         raise problem("emulated-beside-a-card", stack=stack.name)
 

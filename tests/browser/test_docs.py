@@ -10,7 +10,7 @@ from build_docs import PUBLISHED
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = [1300, 390]
-PAGES = ["index", "index.zh", "quickstart", "check", "call", "base/settings"]
+PAGES = ["index", "zh/index", "quickstart", "check", "call", "base/settings"]
 CHAPTERS = ["check", "install", "kernels", "download", "serve", "call", "fit"]
 # What a box shows of its lines: boxes whose text is wider than they are, and cannot be scrolled.
 CUT = """boxes => boxes.filter(box => box.offsetParent && box.scrollWidth > box.clientWidth + 1

@@ -185,7 +185,7 @@ def test_what_a_page_offers():
     page = page_tools(Path("host/machine.ipynb"), "")
     assert "make lab" not in page and 'href="machine.ipynb" download' in page
     assert "edit" not in page
-    assert "下载" in page_tools(Path("index.zh.ipynb"), "")
+    assert "下载" in page_tools(Path("zh/index.ipynb"), "")
 
 
 def test_a_cell_of_two_lanes_shows_each_under_its_name():

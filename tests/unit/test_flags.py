@@ -18,7 +18,7 @@ OF_THE_CARD = {"01_check.ipynb": ["c4d00002"]}
 def flagged(*flags: str) -> list[tuple[Path, dict, dict]]:
     "Cells with one of these flags: page, cell, and the text behind it."
     found = []
-    for path in sorted(NBS.rglob("*.ipynb")):
+    for path in sorted(path for path in NBS.rglob("*.ipynb") if path.parent.name != "zh"):
         cells = nbformat.read(path, as_version=4).cells
         for cell, behind in zip(cells, [*cells[1:], None]):
             if cell.cell_type == "code" and {*flags} & {*directives(cell.source)}:

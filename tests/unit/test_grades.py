@@ -6,6 +6,7 @@ import ast
 import re
 from pathlib import Path
 
+import pages
 import pytest
 
 from qwen_npu_tut.base.events import table
@@ -82,6 +83,22 @@ def test_nothing_claims_an_npu():
     assert [row["name"] for row in ROWS if "npu" in row] == []
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_page_tells_every_claim(language):
+    "A step without any grade would be an empty cell in its first table."
+    told = "\n".join(
+        "".join(cell["source"]) for cell in pages.notebook("proved", language)["cells"]
+    )
+    for row in ROWS:
+        found = [grade for grade in GRADES if grade in row]
+        assert f"| {row['what'][language]} | {', '.join(found)} |" in told
+        (line,) = re.findall(rf"^\| {re.escape(row['what'][language])} \| (\*\*.*)$", told, re.M)
+        assert line.count("<br>") == len(found) - 1
+        for grade in found:
+            assert row[grade][language] in line
+            assert all(f"`{by}`" in line for by in row[grade]["by"])
+
+
 def test_what_is_emulated_was_run_on_the_emulation():
     for row in ROWS:
         places = row.get("emulated", {"by": []})["by"]
@@ -104,8 +121,8 @@ def test_a_proof_may_name_one_test():
 
 
 def test_the_readmes_lead_to_the_table():
-    for name in ("README.md", "README.zh.md"):
-        assert "](nbs/proved.ipynb)" in (ROOT / name).read_text(encoding="utf8"), name
+    for name, page in {"README.md": "proved", "README.zh.md": "zh/proved"}.items():
+        assert f"](nbs/{page}.ipynb)" in (ROOT / name).read_text(encoding="utf8"), name
 
 
 def test_the_notice_goes_along_with_the_package():

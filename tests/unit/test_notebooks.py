@@ -12,11 +12,16 @@ from leaks import leaks
 ROOT = Path(__file__).resolve().parents[2]
 NBS = ROOT / "nbs"
 NOTEBOOKS = sorted(path for path in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+ENGLISH = [path for path in NOTEBOOKS if path.parent.name != "zh"]
 CHAPTERS = sorted(NBS.glob("0*.ipynb"))
 CELL_LINES = 30
 
 each_notebook = pytest.mark.parametrize(
     "notebook", NOTEBOOKS, ids=lambda path: path.relative_to(NBS).as_posix()
+)
+
+each_english = pytest.mark.parametrize(
+    "notebook", ENGLISH, ids=lambda path: path.relative_to(NBS).as_posix()
 )
 
 
@@ -96,7 +101,7 @@ def test_nothing_private_is_saved(notebook):
 REHEARSED = "*Recorded in rehearsal, on an emulated NPU (grade: emulated)"
 
 
-@each_notebook
+@each_english
 def test_npu_outputs_say_where_they_come_from(notebook):
     """A cell that needs an NPU, or the card itself, has either no output or one that was recorded;
     the text behind it says which, and on what. `tools/npu.py --fill` writes it for a real NPU."""
@@ -136,9 +141,7 @@ def test_chapters_lead_on(chapter, following):
 
 
 def test_sidebar_lists_every_notebook():
-    sidebar = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf8"))["website"][
-        "sidebar"
-    ]["contents"]
+    website = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf8"))["website"]
 
     def listed(items):
         for item in items:
@@ -148,11 +151,26 @@ def test_sidebar_lists_every_notebook():
                 yield item["href"]
             yield from listed(item.get("contents", []) if isinstance(item, dict) else [])
 
-    found = list(listed(sidebar))
+    english, chinese = (list(listed(each["contents"])) for each in website["sidebar"])
+    library = [name for name in chinese if name.endswith("#top")]
+    found = english + [name for name in chinese if name not in library]
     assert sorted(found) == sorted(path.relative_to(NBS).as_posix() for path in NOTEBOOKS)
-    assert found[:2] == ["index.ipynb", "index.zh.ipynb"]
+    assert found[0] == "index.ipynb" and {each.removesuffix("#top") for each in library} < {*found}
     chapters = [path.name for path in CHAPTERS]
     assert [name for name in found if name in chapters] == chapters
+
+
+def test_every_page_of_the_book_is_there_in_chinese():
+    "The same sections in the same order; the library, in English, is one section of links."
+    website = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf8"))["website"]
+
+    def book(sections: list) -> list[list[str]]:
+        pages = [section["contents"] for section in sections[:-1]]
+        return [[getattr(each, "get", {}.get)("href") or each for each in one] for one in pages]
+
+    (english, chinese) = (each["contents"] for each in website["sidebar"])
+    assert book(chinese) == [[f"zh/{page}" for page in section] for section in book(english)]
+    assert (english[-1]["section"], chinese[-1]["section"]) == ("The library", "程序库（英文）")
 
 
 @pytest.mark.parametrize(

@@ -68,14 +68,17 @@ def rendered(text: str) -> str:
 
 
 @each_page
-def test_a_page_is_what_would_be_made(name):
-    written = (pages.ROOT / "nbs" / f"{name}.ipynb").read_text(encoding="utf8")
-    assert json.loads(written) == pages.notebook(name), "run: python tools/pages.py"
+@each_language
+def test_a_page_is_what_would_be_made(name, language):
+    written = (pages.LANGUAGES[language] / f"{name}.ipynb").read_text(encoding="utf8")
+    assert json.loads(written) == pages.notebook(name, language), "run: python tools/pages.py"
 
 
 @each_page
-def test_a_page_says_that_it_is_made_and_has_fixed_cells(name):
-    cells = pages.notebook(name)["cells"]
+@each_language
+def test_a_page_says_that_it_is_made_and_has_fixed_cells(name, language):
+    cells = pages.notebook(name, language)["cells"]
+    assert ("skip_exec: true\n" in cells[0]["source"]) is (language == "zh")
     assert "Made by tools/pages.py" in cells[0]["source"][1] and cells[0]["cell_type"] == "raw"
     assert {each["cell_type"] for each in cells[1:]} == {"markdown"}
     ids = [each["id"] for each in cells]
@@ -96,10 +99,26 @@ def test_links_between_made_pages_lead_somewhere(name, language):
     links = re.findall(r"\]\(((?!https?:)[^)\s]*)\)", outside_of_code(text))
     for page, _, place in (link.partition("#") for link in links):
         stem = page.removesuffix(".ipynb") or name
-        if place:
+        if place and (stem, language) in TEXTS:
             assert anchors(TEXTS[stem, language])[place], (page, place)
-        elif page.endswith(".ipynb"):
-            assert (pages.ROOT / "nbs" / page).is_file(), page
+        elif page:
+            assert (pages.LANGUAGES[language] / page).is_file(), page
+
+
+@each_page
+def test_what_is_linked_in_english_is_there_in_chinese(name):
+    "Under the same names, so that a link between pages holds in both languages."
+    headings = map(slug, re.findall(r"^## (.*)$", outside_of_code(TEXTS[name, "en"]), re.M))
+    if name != "glossary":  # its groups have no names; nothing leads there
+        assert {*headings} <= {*anchors(TEXTS[name, "zh"])}
+
+
+def test_a_chinese_page_leads_to_chinese_pages_and_pictures():
+    text = TEXTS["versions", "zh"]
+    assert "](../pictures/versions.zh.svg)" in text and "](messages.ipynb#" in text
+    assert "](../rehearsal/emulated/switch.ipynb)" in TEXTS["proved", "zh"]
+    texts = [TEXTS[name, "zh"] for name in pages.PAGES]
+    assert not re.search(r"\]\(\.\./\w+\.ipynb", "".join(texts)), "every page of the book has one"
 
 
 # ---- readable ----
@@ -244,12 +263,13 @@ def test_groups_are_the_ones_a_reader_looks_in(row, group):
     assert pages.group_of(found, form=False) == group
 
 
-def test_every_code_is_told():
+@each_language
+def test_every_code_is_told(language):
     assert WORDS["codes"].keys() == FAILURES["codes"].keys()
-    text = TEXTS["troubleshooting", "en"].partition("## Codes")[2]
+    text = TEXTS["troubleshooting", language].rpartition("\n## ")[2]
     for kind in FAILURES["codes"].values():
         for value, meaning in kind.items():
-            cells = meaning.replace("|", "\\|")
+            cells = meaning[language].replace("|", "\\|")
             assert f"| {value} | {cells} |" in text, value
 
 
@@ -389,13 +409,16 @@ def test_nothing_found_leads_to_our_own_page(run, tmp_path):
 
 
 @each_language
-def test_each_stack_is_on_the_page_of_versions(language):
+def test_each_stack_is_on_the_page_of_versions(language, monkeypatch):
+    monkeypatch.setenv("QWEN_NPU_LANG", language)
     text = TEXTS["versions", language]
     for name, each in stacks().items():
         assert (f"(`{name}`)" if each.image else f"\n## {name}\n") in text, name
         for pin in () if each.image else each.pins.values():
             assert f"| {pin.version} | {pin.proof} | {pages.sourced(pin.source)}" in text
             assert pages.sourced(pin.against) in text
+        assert pages.prose(each.title) in text or each.image
+        assert all(pages.prose(one) in text for one in (each.refused, *each.notes))
 
 
 @each_language

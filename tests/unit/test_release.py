@@ -8,9 +8,10 @@ from email import message_from_string
 from pathlib import Path
 
 import pytest
+import release
 import yaml
 from address import address
-from release import citation, faults, newest_release
+from release import behind, citation, faults, newest_release
 from typer.main import get_command
 
 import qwen_npu_tut
@@ -114,6 +115,23 @@ def test_a_tag_is_judged(project):
     assert faults(project, f"v{version}") == []
     write(project, "settings.ini", version="0.1.1")
     assert len(faults(project, f"v{version}")) == 3
+
+
+def test_a_release_waits_for_the_chinese_pages(project, monkeypatch):
+    class Behind:
+        def lists(self):
+            return ["changed  05_serve eef786da What you will have"]
+
+    monkeypatch.setattr(release, "pages", lambda: [Behind()])
+    assert faults(project) == [], "at any other time it may be so"
+    (said,) = behind()
+    assert said.startswith("1 block(s) of the Chinese pages") and said in faults(project, "v9.9.9")
+
+    def broken():
+        raise release.Fault("nbs/zh/_help.md:3: '<!-- cell x -->' is no key")
+
+    monkeypatch.setattr(release, "pages", broken)
+    assert behind() == ["nbs/zh/_help.md:3: '<!-- cell x -->' is no key"]
 
 
 def test_todays_tag():

@@ -15,7 +15,11 @@ COMMANDS = get_command(app).commands
 FENCE = re.compile(r"^ *```(?:sh|bash)\n(.*?)^ *```$", re.S | re.M)
 TYPED = re.compile(r"(?:^|[\s/;])qwen-npu ((?:[a-z]+ ?)+)(.*)$")
 IMAGE = re.compile(r"quay\.io/ascend/sglang:[\w.-]*\w")
-SOURCES = [*ROOT.glob("nbs/*.ipynb"), *ROOT.glob(".github/ISSUE_TEMPLATE/[0-9]*.yml")]
+SOURCES = [
+    *ROOT.glob("nbs/*.ipynb"),
+    *ROOT.glob("nbs/zh/*.ipynb"),
+    *ROOT.glob(".github/ISSUE_TEMPLATE/[0-9]*.yml"),
+]
 
 
 def prose(source: Path) -> str:
@@ -51,7 +55,7 @@ def wrong(line: str, words: str, rest: str) -> str:  # empty, or what is not the
     return f"no {', '.join(sorted(unknown))}: {line}" if unknown else ""
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_is_typed_exists(source):
     assert [said for each in typed(source) if (said := wrong(*each))] == []
 
