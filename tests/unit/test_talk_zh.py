@@ -314,8 +314,7 @@ SOURCES = {
 }
 # What looks like a sentence and is none, by its file and the first words that stand in it.
 NOT_SAID = {
-    "contract.py": ["tool_calls"],  # names of a reply, as OpenAI's clients spell them
-    "engine/cpu.py": ["torch", "Metadata-Version"],  # files of a package
+    "engine/cpu.py": ["torch"],  # the content of a mark
     "engine/environment.py": ["A 2x2 product on the chip"],  # the line that a step looks for
     "engine/installation.py": [" or "],  # an argument of the program read_back.py
     "host/npusmi.py": ["Process id"],  # npu-smi's words
