@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from inspect import signature
 import httpx
-from .base.events import table, unheard
+from .base.events import phrase, table, unheard
 from .server.client import Endpoint, chat_body
 from .engine.advisories import avoids, concerns, every_advisory
 
@@ -61,7 +61,7 @@ def reason_of(reply) -> str: return reply.choices[0].finish_reason
 
 def models_list(on):
     names = [each.id for each in on.openai.models.list().data]
-    return names, f"models: {names}"
+    return names, phrase("evidence-models", names=names)
 
 def model_by_name(on): return on.openai.models.retrieve(on.model).id == on.model, on.model
 
@@ -78,12 +78,13 @@ def finish_stop(reply): return reason_of(reply) == "stop", f"finish_reason {reas
 
 def finish_length(reply):
     reason, count = reason_of(reply), reply.usage.completion_tokens
-    return (reason, count) == ("length", 1), f"{reason}, {count} token"
+    return (reason, count) == ("length", 1), phrase("evidence-end", reason=reason, count=count)
 
 questions(models_list, model_by_name, chat, chat_usage, finish_stop, finish_length)
 
 # %% ../nbs/contract.ipynb #5166dfb6
-def same(first: str, second: str): return first == second, f"{first!r} and {second!r}"
+def same(first: str, second: str):
+    return first == second, phrase("evidence-both", first=first, second=second)
 
 def temperature_0_repeats(reply, again): return same(text_of(reply), text_of(again))
 
@@ -94,9 +95,11 @@ def stop_string(on):
     mark = whole.strip()[2:4]
     cut = text_of(ask(on, stop=[mark]))
     good = mark and mark not in cut and whole.startswith(cut)
-    return good, f"stopped before {mark!r}: {cut!r}"
+    return good, phrase("evidence-cut", mark=mark, cut=cut)
 
-def several_choices(reply): return len(reply.choices) == 2, f"{len(reply.choices)} choices for n=2"
+def several_choices(reply):
+    count = len(reply.choices)
+    return count == 2, phrase("evidence-choices", count=count)
 
 questions(temperature_0_repeats, seed_repeats, stop_string, several_choices)
 
@@ -111,12 +114,12 @@ def stream_order(response):
     role, reasons = choices[0]["delta"].get("role"), [each.get("finish_reason") for each in choices]
     good = role == "assistant" and len({each["id"] for each in chunks}) == 1
     ends = [each for each in reasons if each] == reasons[-1:] and lines[-1] == "[DONE]"
-    told = f"{len(chunks)} chunks, role {role}, finish_reason {reasons[-1]}, end {lines[-1]}"
-    return good and ends, told
+    return good and ends, phrase("evidence-stream", chunks=len(chunks), role=role,
+                                 reason=reasons[-1], end=lines[-1])
 
 def stream_usage(chunks):
     usage, choices = chunks[-1].usage, chunks[-1].choices
-    return usage and not choices, f"last chunk: usage {bool(usage)}, choices {len(choices)}"
+    return usage and not choices, phrase("evidence-last", usage=bool(usage), choices=len(choices))
 
 def stream_says_the_same(chunks, reply):
     text = said_in(chunks).strip()
@@ -136,20 +139,20 @@ def requests_running(on: Endpoint) -> int:
     for path in ("/v1/loads", "/get_load"):
         found = re.findall(r'"num_(?:running_)?reqs": ?(\d+)', on.http.get(path).text)
         if found: return sum(map(int, found))
-    raise Unsupported("nothing tells how many requests run")
+    raise Unsupported(phrase("no-count-of-requests"))
 
 def abort_frees_the_slot(on, send):
     with stream(on, **send) as chunks:
         next(chunks)
-        if not requests_running(on): raise Unsupported("nothing shows a request that runs")
+        if not requests_running(on): raise Unsupported(phrase("no-running-request"))
     began = time.monotonic()
     while (busy := requests_running(on)) and time.monotonic() - began < 15: time.sleep(0.1)
-    took = f"{time.monotonic() - began:.1f} s"
-    return not busy, f"it was running, and was gone {took} after the client went"
+    return not busy, phrase("evidence-gone", seconds=time.monotonic() - began)
 
 def eight_at_once(on):
     with ThreadPoolExecutor(8) as pool: texts = [*pool.map(lambda _: text_of(ask(on)), range(8))]
-    return all(map(str.strip, texts)), f"{len(texts)} answers, {len(set(texts))} different"
+    return all(map(str.strip, texts)), phrase("evidence-answers", texts=len(texts),
+                                              different=len(set(texts)))
 
 questions(abort_frees_the_slot, eight_at_once)
 
@@ -174,8 +177,7 @@ def thinking_streams_first(chunks):
     deltas = [each.choices[0].delta for each in chunks if each.choices]
     kinds = "".join("r" if thought_in(each) else "c" if each.content else "" for each in deltas)
     thought, said = kinds.count("r"), kinds.count("c")
-    told = f"{thought} chunks of thinking, then {said} of the answer"
-    return re.fullmatch("r+c+", kinds), told
+    return re.fullmatch("r+c+", kinds), phrase("evidence-order", thought=thought, said=said)
 
 questions(thinking_on, thinking_off, soft_switch, thinking_streams_first)
 
@@ -183,9 +185,9 @@ questions(thinking_on, thinking_off, soft_switch, thinking_streams_first)
 def several_turns(reply, on):
     tokens = reply.usage.prompt_tokens
     good = text_of(reply).strip() and tokens > ask(on).usage.prompt_tokens
-    return good, f"{tokens} tokens of prompt"
+    return good, phrase("evidence-prompt", tokens=tokens)
 
-def system_message(reply): return text_of(reply).strip(), "accepted"
+def system_message(reply): return text_of(reply).strip(), phrase("evidence-accepted")
 
 questions(several_turns, system_message)
 
@@ -193,14 +195,14 @@ questions(several_turns, system_message)
 def calls(reply, fits: Callable[[object], bool]):
     "Whether the clock is called, with a zone that fits."
     made = reply.choices[0].message.tool_calls
-    if not made: return False, f"no tool call; content {text_of(reply)[:80]!r}"
+    if not made: return False, phrase("evidence-no-call", text=text_of(reply)[:80])
     name, given = made[0].function.name, json.loads(made[0].function.arguments)
     good = name == "get_time" and isinstance(given, dict) and fits(given.get("zone"))
     return good, f"{name}({given})"
 
 def tool_auto(reply):
     count = len(reply.choices[0].message.tool_calls or [])
-    return "<tool_call>" not in text_of(reply), f"tool calls {count}, {content_of(reply)}"
+    return "<tool_call>" not in text_of(reply), f"tool_calls {count}, {content_of(reply)}"
 
 def tool_required(reply): return calls(reply, lambda zone: zone in ("UTC", "Asia/Shanghai"))
 
@@ -225,7 +227,7 @@ def json_object(reply): return text_of(reply).lstrip().startswith("{"), text_of(
 def logprobs(reply):
     rows, count = reply.choices[0].logprobs.content, reply.usage.completion_tokens
     good = all(each.logprob <= 0 and len(each.top_logprobs) == 2 for each in rows)
-    told = f"{len(rows)} rows, first {rows[0].token!r} {rows[0].logprob:.3f}"
+    told = phrase("evidence-rows", rows=len(rows), first=rows[0])
     return good and count - len(rows) in (0, 1), told
 
 def completions(on, send):
@@ -243,7 +245,7 @@ def answered(response: httpx.Response, *wanted: int):
     return good, f"{code} {response.text[:100]}"
 
 def wrong_key_401(on, send):
-    if not on.key: raise Unsupported("this address asks for no key, or none was given")
+    if not on.key: raise Unsupported(phrase("no-key-asked"))
     return answered(respond(Endpoint(on.url, "wrong", timeout=on.timeout), **send), 401)
 
 def unknown_path_404(response): return answered(response, 404)
@@ -259,12 +261,12 @@ questions(wrong_key_401, unknown_path_404, get_chat_405, broken_json_400, no_mes
 # %% ../nbs/contract.ipynb #c0de000d
 def too_long_400(on):
     window = (on.openai.models.list().data[0].model_extra or {}).get("max_model_len")
-    if not window: raise Unsupported("the model list does not say how long a context may be")
+    if not window: raise Unsupported(phrase("no-length-told"))
     messages = [{"role": "user", "content": "好 " * (window + 10)}]
     return answered(respond(on, CHAT, json={"messages": messages}), 400)
 
 def unknown_model_404(response):
-    if response.status_code == 200: raise Unsupported("any name is taken for the one model")
+    if response.status_code == 200: raise Unsupported(phrase("any-name-taken"))
     return answered(response, 400, 404)
 
 def health(response): return response.status_code == 200, f"/health {response.status_code}"
@@ -284,8 +286,7 @@ def not_asked(facts: dict) -> dict[str, str]:
     started = {f"--{name.replace('_', '-')}": str(value) for name, value in facts.items()}
     met = [each for each in every_advisory() if each.fatal and version and concerns(each, version)
            and (on_npu or not each.npu) and not avoids(started, each)]
-    return {name: f"not asked, it would end the server: {each.what} {each.fix}"
-            for each in met for name in each.asks}
+    return {name: phrase("not-asked", known=each) for each in met for name in each.asks}
 
 # %% ../nbs/contract.ipynb #230d5f8a
 @dataclass(frozen=True)

@@ -379,7 +379,7 @@ def versions(page: Page) -> Cells:
         ]
         for name, each in sets.items()
     ]
-    head = [page.word("stack"), page.text("fits"), *map(called, COLUMNS)]
+    head = [page.word("stack"), page.text("fits"), *(called(page, each) for each in COLUMNS)]
     yield "table", page.section("table", as_table(head, rows))
     yield "grades", page.section("grades", grades(page))
     for name, each in sets.items():
@@ -392,9 +392,10 @@ def disputes(page: Page, pin: Pin) -> str:
     return f"<br>**{page.word('against')}**{colon}{sourced(pin.against)}" if pin.against else ""
 
 
-def called(package: str) -> str:
-    "A package as people write it."
-    return {"cann": "CANN", "sglang": "SGLang", "torch-npu": "torch_npu"}.get(package, package)
+def called(page: Page, package: str) -> str:
+    "A part of a set as people write it."
+    names = {"cann": "CANN", "sglang": "SGLang", "torch-npu": "torch_npu"}
+    return page.word("driver") if package == "driver" else names.get(package, package)
 
 
 def grades(page: Page) -> str:
@@ -420,7 +421,7 @@ def one_set(page: Page, stack: Stack) -> str:
         facts.append(f"- {page.text('image')} {series} (`{stack.name}-image`){colon}{code(image)}")
     facts += [f"- {page.text('note')}{colon}{prose(note)}" for note in stack.notes]
     rows = [
-        [called(package), pin.version, pin.proof, sourced(pin.source) + disputes(page, pin)]
+        [called(page, package), pin.version, pin.proof, sourced(pin.source) + disputes(page, pin)]
         for package, pin in stack.pins.items()
     ]
     head = [word(each) for each in ("part", "version", "grade", "source")]

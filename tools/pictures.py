@@ -16,6 +16,7 @@ from pathlib import Path
 from drawing import EDGE, WIDTH, Picture, breadth, wrapped
 from made import run
 
+from qwen_npu_tut.base.events import table
 from qwen_npu_tut.engine.memory import GIB, chip_named, room, shape_of
 from qwen_npu_tut.engine.stacks import fitting_stack, rows_of, stacks
 from qwen_npu_tut.host.machine import Machine, Smi, read_machine
@@ -208,7 +209,7 @@ def versions(p: Picture) -> None:
     rows = [stack for stack in stacks().values() if not stack.image]
     p.note(p.say("legend"))
     x, y = EDGE, p.move(12)
-    grades = rows_of("grades.toml")["grades"]
+    grades = table("grades.toml")["grades"]
     used = {pin.proof for stack in rows for pin in stack.pins.values()}
     for grade, (letter, hue) in LETTERS.items():
         if grade not in used:

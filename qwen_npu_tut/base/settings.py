@@ -69,7 +69,7 @@ def _typed(name: str, value: object, origin: str) -> object:
     "A value in its field's type."
     kinds = {each.name: str(each.type) for each in fields(Settings)}
     if name not in kinds:
-        raise problem("no-such-setting", origin=origin, name=name, known=", ".join(kinds))
+        raise problem("no-such-setting", origin=origin, name=name, known=[*kinds])
     kind = float if "float" in kinds[name] else int if "int" in kinds[name] else str
     if kind is str: return str(value)
     try: number = kind(str(value))

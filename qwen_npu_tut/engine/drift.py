@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
-from ..base.events import phrase, problem, said, table
+from ..base.events import phrase, problem, said, table, word
 from .stacks import stacks
 from .target import Engine, package_mirror
 from ..host.system import run_logged
@@ -54,14 +54,12 @@ class Drift:
         gone = [f"{each['flag']} {each['value']}" for each in self.flags if not each["known"]]
         names = [each["name"] for each in self.names if each["verdict"] == "missing"]
         return [*names, *map(str.strip, gone), *(each["module"] for each in self.imports)]
-
     def asdict(self) -> dict: return asdict(self) | {"missing": self.missing}
     def __str__(self) -> str:
         on = [each for each in self.names if not each["why"] and each["change"] != "gone"]
         gone = [each["name"] for each in self.names if each["change"] == "gone"]
-        told = [each | {part: each[part] and phrase(f"drift {each[part]}")
-                        for part in ("verdict", "change")} for each in on]
-        rows = [phrase("drift-name", each=each).rstrip() for each in told]
+        rows = [phrase("drift-name", each=each, verdict=word(each["verdict"]),
+                       change=each["change"] and word(each["change"])).rstrip() for each in on]
         rows += [phrase("drift-flag", each=each) for each in self.flags if not each["known"]]
         rows += [phrase("drift-requires", each=each) for each in self.requirements]
         rows += [phrase("drift-import", each=each) for each in self.imports]

@@ -7,6 +7,7 @@ __all__ = ['Done', 'FileDone', 'fits', 'PackagesDone', 'CommandDone', 'Spared', 
            'run_step', 'refuse_missing', 'run_plan', 'script_text']
 
 # %% ../../nbs/engine/plan.ipynb #4befc5b3
+import json
 import os
 import shlex
 import shutil
@@ -77,10 +78,11 @@ class PackagesDone:
         unwanted = next((name for name in self.absent if canonicalize_name(name) in have), "")
         if unwanted: return phrase("gap-unwanted", package=unwanted)
         found = {name: have.get(canonicalize_name(name)) for name in self.versions}
-        lacking = [f"{name} {version}".strip() for name, version in self.versions.items()
+        lacking = [(name, version) for name, version in self.versions.items()
                    if found[name] is None or not fits(version, found[name])]
         if not lacking: return ""
-        first = [*lacking[:3], *["…"] * (len(lacking) > 3)]
+        first = [phrase("gap-package", name=name, versions=version.split(" or ")).strip()
+                 for name, version in lacking[:3]] + ["…"] * (len(lacking) > 3)
         return phrase("gap-packages", count=len(lacking), all=len(self.versions), first=first)
 
     def mend(self) -> None:  # a package without a RECORD; what pip had moved aside, under a tilde
@@ -229,13 +231,13 @@ def _block(step: Step, number: int, count: int) -> str:
     changed = [f"{name}={value}" for name, value in step.changed().items()]
     command = _line(["env", *changed, *step.command] if changed else step.command)
     if step.folder: command = f"( cd {shlex.quote(str(step.folder))} && {command} )"
-    form = table("script.toml")
-    told = {word: shlex.quote(said(form[word]).format(name=step.name))
+    form, about = table("script.toml"), {"number": number, "count": count, "name": step.name}
+    told = {word: shlex.quote(said(form[word]).format(**about))
             for word in ("done", "begun", "failed")}
+    title = _comment(said(form["title"]).format(**about, reason=step.reason))
     guide = said(form["guide"]).format(_comment(step.guide)) if step.guide else ""
-    return form["step"].format(
-        number=number, count=count, name=_comment(step.name), reason=_comment(step.reason),
-        guide=guide, question=_line(step.done.shell()), command=command, **told)
+    return form["step"].format(number=number, title=title, guide=guide, command=command,
+                               question=_line(step.done.shell()), **told)
 
 # %% ../../nbs/engine/plan.ipynb #391dcf96
 def script_text(steps: Sequence[Step], title: str, known: Sequence[Advisory] = ()) -> str:
@@ -248,6 +250,10 @@ def script_text(steps: Sequence[Step], title: str, known: Sequence[Advisory] = (
     words = [word for step in steps for word in (*step.command, *step.done.shell())]
     carried = {Path(word).name: Path(word).read_text(encoding="utf8")
                for word in filter(_is_ours, words)}
+    if any("said.py" in text for text in carried.values()):  # what these say; in ASCII, as they are
+        rows = json.loads(program("said.json").read_text(encoding="utf8"))
+        carried |= {"said.py": program("said").read_text(encoding="utf8"),
+                    "said.json": json.dumps(rows, indent=1) + "\n"}
     return "".join([
         form["head"].format(title=_comment(title), known=told, python=python, **texts),
         *(form["carried"].format(name=name, text=text) for name, text in carried.items()),

@@ -30,7 +30,6 @@ class Resolution:
     verdict: str       # resolves, does not exist, does not fit, index not reached, not on an index
     why: str = ""      # the resolver's reason
 
-
 UNREACHED = re.compile(r"401 Unauthorized|403 Forbidden|Unsupported `Content-Type`|unexpected JSON"
                        r"|not found in the cache")
 GONE = re.compile(r"there (is|are) no versions? of|was not found in the package registry")

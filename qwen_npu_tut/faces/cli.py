@@ -79,6 +79,7 @@ def _command(name: str):
     more = {"cls": _Command, "help": told, "short_help": stop and first + stop}
     return group.command(name.split()[-1], **more)
 
+# %% ../../nbs/faces/cli.ipynb #zh000003
 def print_json(document: object) -> None:
     "One document, for programs; in ASCII where stdout may lack a letter."
     escaped = not (sys.stdout.encoding or "utf8").lower().startswith("utf")

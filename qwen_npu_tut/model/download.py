@@ -17,7 +17,7 @@ from dataclasses import replace
 from glob import escape
 from pathlib import Path
 from shutil import disk_usage
-from ..base.events import Event, Listener, Problem, problem, unheard
+from ..base.events import Event, Listener, Problem, phrase, problem, unheard
 from ..base.files import locked
 from ..base.settings import shown
 from .folder import (
@@ -109,7 +109,7 @@ def _can_be_whole(folder: Path, entries: list[Entry], model: str):
     shards = None if places is None else set(places.values())
     if bad: raise problem("hubs-index-unusable", file=bad[0].file, why=bad[0].why)
     if lacking := absent(names.__contains__, shards):
-        raise problem("listing-lacks-files", model=model, files=", ".join(lacking))
+        raise problem("listing-lacks-files", model=model, files=lacking)
 
 # %% ../../nbs/model/download.ipynb #34bf578f
 def _round(hub, receipt: Receipt, seen: dict, wrong: dict, tell: Listener) -> tuple[Receipt, dict]:
@@ -170,7 +170,8 @@ def _why(receipt: Receipt, failures: dict, lacking: list, wrong: dict) -> Proble
     "What a round did not bring; counts in `wrong`, and raises what another round cannot mend."
     found = []
     for path, error in failures.items():
-        what = f"{path} of {receipt.model}" if path else receipt.model
+        what = receipt.model
+        if path: what = phrase("file-of-model", path=path, model=what)
         found.append(said := hub_problem(error, what, receipt.source))
         if not passing(error): raise said from error
         for entry in lacking:

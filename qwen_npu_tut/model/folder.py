@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Literal
-from ..base.events import Event, Listener, problem, sized, table, unheard
+from ..base.events import Event, Listener, phrase, problem, table, unheard
 from ..base.files import Store
 from ..base.settings import home, shown
 
@@ -60,7 +60,7 @@ def tensors(file: Path) -> dict[str, dict]:
     with open(file, "rb") as data:
         length = int.from_bytes(data.read(8), "little")
         if size < 8 or length > min(size - 8, 100_000_000):
-            raise ValueError(f"It has {size} bytes, too few for the header it announces.")
+            raise ValueError(phrase("flaw-short", size=size))
         try:
             header = json.loads(data.read(length))
             rows = {name: row for name, row in header.items() if name != "__metadata__"}
@@ -68,14 +68,14 @@ def tensors(file: Path) -> dict[str, dict]:
             places = sorted((begin, end, prod(row["shape"]) * widths.get(row["dtype"], 0))
                             for row in rows.values() for begin, end in [row["data_offsets"]])
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise ValueError("Its header is not a safetensors header.") from None
+            raise ValueError(phrase("flaw-header")) from None
     position = 0
     for begin, end, expected in places:
         if begin != position or end < begin or expected not in (0, end - begin):
-            raise ValueError("Its header puts a tensor where it cannot be.")
+            raise ValueError(phrase("flaw-places"))
         position = end
     if (described := 8 + length + position) != size:
-        raise ValueError(f"It has {size} bytes, and its header describes {described}.")
+        raise ValueError(phrase("flaw-described", size=size, described=described))
     return rows
 
 # %% ../../nbs/model/folder.ipynb #68cfeff5
@@ -88,7 +88,7 @@ def misfits(config: Mapping[str, object], rows: Mapping[str, dict]) -> list[str]
         expected = [prod(sizes.get(word, 0) for word in side) for side in next(known, ())]
         plain = row["dtype"] in ("BF16", "F16", "F32")
         if plain and expected and all(expected) and row["shape"] != expected:
-            found.append(f"{name} has the shape {row['shape']}, and config.json says {expected}.")
+            found.append(phrase("flaw-shape", name=name, row=row, expected=expected))
     return found
 
 # %% ../../nbs/model/folder.ipynb #b3200882
@@ -118,10 +118,10 @@ class Proof:
 
     def __bool__(self): return self.whole
     def __str__(self):
-        place, flaws = shown(self.folder), [f"  {flaw.file}: {flaw.why}" for flaw in self.bad]
-        if self.whole: return f"{place} is whole: {self.files} files, {sized(self.bytes)}."
-        gone = [f"  {name}: It is missing." for name in self.missing]
-        return "\n".join([f"{place} is not a whole model:", *flaws, *gone])
+        place, flaws = shown(self.folder), [phrase("proof-flaw", flaw=flaw) for flaw in self.bad]
+        if self.whole: return phrase("proof-whole", place=place, proof=self)
+        gone = [phrase("proof-missing", name=name) for name in self.missing]
+        return "\n".join([phrase("proof-broken", place=place), *flaws, *gone])
 
     def asdict(self) -> dict: return asdict(self) | {"folder": str(self.folder)}
 
@@ -139,7 +139,7 @@ def json_file(folder: Path, name: str, bad: list[Flaw]) -> dict:
     except FileNotFoundError: return {}
     except (OSError, ValueError, RecursionError): found = None
     if isinstance(found, dict): return found
-    bad.append(Flaw(name, "It is not a JSON object."))
+    bad.append(Flaw(name, phrase("flaw-no-object")))
     return {}
 
 INDEX = "model.safetensors.index.json"
@@ -150,7 +150,7 @@ def weight_map(folder: Path, bad: list[Flaw]) -> dict[str, str] | None:
     found = json_file(folder, INDEX, bad).get("weight_map")
     if isinstance(found, dict) and found:
         if all(isinstance(part, str) and safe(part) for part in found.values()): return found
-    bad.append(Flaw(INDEX, "It does not say which file holds which tensor."))
+    bad.append(Flaw(INDEX, phrase("flaw-index")))
     return {}
 
 # %% ../../nbs/model/folder.ipynb #d38b0485
@@ -161,7 +161,7 @@ def _shard(folder: Path, name: str, promised: set, config: Mapping, bad: list[Fl
         bad.append(Flaw(name, str(error)))
         return set()
     if lost := len(promised - found.keys()):
-        bad.append(Flaw(name, f"It lacks {lost} of the tensors that the index puts into it."))
+        bad.append(Flaw(name, phrase("flaw-lost", lost=lost)))
     bad += [Flaw(name, sentence) for sentence in misfits(config, found)]
     return set(found)
 
@@ -174,7 +174,7 @@ def _layout(folder: Path, full: bool) -> _Wrong:
     bad: list[Flaw] = []
     config = json_file(folder, "config.json", bad)
     if config and not config.get("architectures"):
-        bad.append(Flaw("config.json", "It names no architecture."))
+        bad.append(Flaw("config.json", phrase("flaw-architecture")))
     for name in _READ if full else (): json_file(folder, name, bad)
     places, known = weight_map(folder, bad), config.get("architectures") in _KNOWN
     shards = {"model.safetensors"} if places is None else set(places.values())
@@ -183,7 +183,7 @@ def _layout(folder: Path, full: bool) -> _Wrong:
         promised = {tensor for tensor, part in (places or {}).items() if part == name}
         every |= _shard(folder, name, promised, config if known else {}, bad)
     if known and not bad and not missing and (short := layers_short(config, every)):
-        bad += [Flaw("config.json", f"It announces layers that the weights do not have: {short}.")]
+        bad += [Flaw("config.json", phrase("flaw-layers", short=short))]
     return bad, missing
 
 # %% ../../nbs/model/folder.ipynb #6e3a7a3f
@@ -242,14 +242,13 @@ def differences(folder: Path, entries: Iterable[Entry], hashed: bool, tell: List
     "How a folder differs from a list, in sizes and perhaps in hashes."
     files = {entry: folder / entry.path for entry in entries}
     sizes = {entry: file.stat().st_size for entry, file in files.items() if file.is_file()}
-    bad = [Flaw(entry.path, f"It has {size} bytes instead of {entry.size}.")
+    bad = [Flaw(entry.path, phrase("flaw-size", size=size, wanted=entry.size))
            for entry, size in sizes.items() if size != entry.size]
     right_size = [entry for entry, size in sizes.items() if size == entry.size and hashed]
     found = hashes(folder, right_size, tell)
     for entry in right_size:
         if (now := found[entry.path]) == entry.sha256: continue
-        change = f"hash {now[:12]}… instead of {entry.sha256[:12]}…"
-        bad.append(Flaw(entry.path, f"Its content is not what it was: {change}."))
+        bad.append(Flaw(entry.path, phrase("flaw-content", now=now, before=entry.sha256)))
     return bad, tuple(entry.path for entry in entries if entry not in sizes)
 
 # %% ../../nbs/model/folder.ipynb #0f231d36
@@ -341,16 +340,16 @@ def verify(folder: Path | str, depth: Depth = "bytes", tell: Listener = unheard)
     files = receipt.files if receipt else ()
     bad, missing = differences(folder, files, False, tell)
     if receipt and depth == "times":
-        bad += [Flaw(was.path, "It changed after it was proved.")
+        bad += [Flaw(was.path, phrase("flaw-changed"))
                 for was, now in zip(files, dated(folder, files)) if was != now]
         return _proof(folder, files, bad, missing)
     own_bad, own_missing = _layout(folder, depth == "bytes")
     ours = folder.resolve().is_relative_to((home() / "models").resolve())
     if not receipt and not own_bad and (ours or begun(folder)):
-        own_bad = [Flaw(folder.name, "Its download was never finished.")]
+        own_bad = [Flaw(folder.name, phrase("flaw-unfinished"))]
     proof = _proof(folder, files, bad + own_bad, missing + own_missing)
     if receipt or depth == "quick" or not proof: return proof
     if depth == "times":
-        return replace(proof, whole=False, bad=(Flaw(folder.name, "Nobody has proved it yet."),))
+        return replace(proof, whole=False, bad=(Flaw(folder.name, phrase("flaw-unproved")),))
     own = Receipt(folder.name, str(folder.resolve()), str(folder), "", listed(folder, tell))
     return prove(own, tell, {entry.path: entry for entry in own.files})

@@ -10,6 +10,7 @@ writes it, and holds from then on. A file that somebody brought has to be a whol
 import argparse
 import hashlib
 import os
+import runpy
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import zipfile
 from pathlib import Path
 
 TRIES = 4
+said = runpy.run_path(str(Path(__file__).with_name("said.py")))["said"]
 
 
 def digest_of(file):
@@ -36,17 +38,18 @@ def kept(file):
 def look(file, wanted):
     "What is wrong with a file; empty where it is whole."
     if not file.is_file():
-        return f"{file} is not there."
+        return said("not-there", file=file)
     expected = wanted or kept(file)
     if expected:
         found = digest_of(file)
-        return "" if found == expected else f"{file} has the SHA-256 {found}, not {expected}."
+        wrong = said("other-digest", file=file, found=found, expected=expected)
+        return "" if found == expected else wrong
     try:
         with zipfile.ZipFile(file) as archive:
             broken = archive.testzip()
     except zipfile.BadZipFile:
-        broken = "all"
-    return f"{file} is no whole archive: {broken}." if broken else ""
+        return said("no-archive", file=file)
+    return said("broken-archive", file=file, part=broken) if broken else ""
 
 
 def ask(address, part, patience):
@@ -71,21 +74,21 @@ def fetch(file, address, wanted, patience):
             break
         if gap and not resumed:
             part.unlink()
-            sys.exit(f"{address} gave something else, which was removed: {gap}")
+            sys.exit(said("gave-something-else", address=address, gap=gap))
         if gap or code == 33 or answer == "416":
             part.unlink(missing_ok=True)  # it was a part of something else: from the beginning
         elif answer.startswith("4"):
-            sys.exit(f"{address} answers {answer}.")
+            sys.exit(said("answers", address=address, status=answer))
         have = part.stat().st_size if part.is_file() else 0
-        print(f"Try {attempt} of {TRIES}: curl said {code}, {have} bytes are here.", flush=True)
+        print(said("try", attempt=attempt, tries=TRIES, code=code, have=have), flush=True)
         time.sleep(attempt if attempt < TRIES else 0)
     else:
-        sys.exit(f"{address} was not fetched. What has come is kept; the next run goes on there.")
+        sys.exit(said("not-fetched", address=address))
     os.replace(part, file)
     found = digest_of(file)
     if not expected:
         Path(f"{file}.sha256").write_text(f"{found}  {file.name}\n")
-        print("No SHA-256 of this release is known. This one is kept, and holds from now on:")
+        print(said("digest-kept"))
     print(f"{found}  {file.name}")
 
 

@@ -14,6 +14,7 @@ import importlib
 import importlib.util
 import json
 import re
+import runpy
 import sys
 import tomllib
 import traceback
@@ -156,7 +157,8 @@ def read(folder):
     root = Path(folder) / "sglang"
     about = next(iter(Path(folder).glob("sglang-*.dist-info/METADATA")), None)
     if about is None or not root.is_dir():
-        sys.exit(f"{folder} holds no release of SGLang.")
+        said = runpy.run_path(str(Path(__file__).with_name("said.py")))["said"]
+        sys.exit(said("no-release", folder=folder))
     told, names = email.message_from_bytes(about.read_bytes()), []
     for file in sorted(root.rglob("*.py")):
         source = file.read_bytes()

@@ -10,6 +10,7 @@ compiler that fails leaves nothing behind, and the program ends with 1.
 import os
 import pathlib
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ import sys
 os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"  # the emulation is not there before it is built
 import torch  # noqa: E402
 
+said = runpy.run_path(str(pathlib.Path(__file__).with_name("said.py")))["said"]
 HERE = pathlib.Path(__file__).resolve().parent.parent / "rehearsal" / "emulated" / "device.cpp"
 source = pathlib.Path(sys.argv[1]) if sys.argv[1:] else HERE
 package = pathlib.Path(torch.__file__).parent
@@ -31,7 +33,7 @@ made.unlink(missing_ok=True)
 if shutil.which(compiler[0]) is None:
     library.unlink(missing_ok=True)
     made.write_text("mapped\n", encoding="utf-8")
-    print(f"There is no {compiler[0]}: the emulated NPU is mapped, not native.")
+    print(said("mapped", compiler=compiler[0]))
     sys.exit()
 
 numbers = tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])
@@ -45,14 +47,14 @@ command = [
     *(f"-L{package / 'lib'}", "-lc10", "-ltorch_cpu", "-ltorch"),
     *("-o", str(part)),
 ]
-print(f"Compiling for torch {torch.__version__} (about half a minute).", flush=True)
+print(said("compiling", release=torch.__version__), flush=True)
 built = subprocess.run(command, capture_output=True, text=True, errors="replace")
 if built.returncode:
     part.unlink(missing_ok=True)
     library.unlink(missing_ok=True)
     last = "\n".join(built.stderr.splitlines()[-5:])
-    failed = f"{compiler[0]} failed with {built.returncode} on {source.name}"
-    sys.exit(f"{failed}; it said last:\n{last}")
+    about = {"compiler": compiler[0], "code": built.returncode, "source": source.name}
+    sys.exit(said("compiler-failed", last=last, **about))
 os.replace(part, library)
 release = torch.__version__.partition("+")[0]
 made.write_text(f"native torch {release}\n", encoding="utf-8")

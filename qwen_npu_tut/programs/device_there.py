@@ -9,16 +9,18 @@ there, or where there is a compiler by now ($CXX, else g++).
 
 import os
 import pathlib
+import runpy
 import shlex
 import shutil
 import sys
 
+said = runpy.run_path(str(pathlib.Path(__file__).with_name("said.py")))["said"]
 file, text = pathlib.Path(sys.argv[1]), sys.argv[2]
 made = file.with_name("made")
 if not (file.is_file() and file.read_text(encoding="utf-8") == text and made.is_file()):
-    sys.exit("the device was not built, or of other sources or for another torch")
+    sys.exit(said("device-not-built"))
 kind, *release = made.read_text(encoding="utf-8").split()
 if kind == "native" and not list(file.parent.glob(f"{release[-1]}*.so")):
-    sys.exit("its library is gone")
+    sys.exit(said("library-gone"))
 if kind == "mapped" and shutil.which((shlex.split(os.environ.get("CXX", "")) or ["g++"])[0]):
-    sys.exit("it is mapped, and there is a compiler now")
+    sys.exit(said("compiler-now"))

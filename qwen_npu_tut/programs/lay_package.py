@@ -7,6 +7,7 @@ RECORD names the files. It is written last: without it nobody takes the package 
 """
 
 import pathlib
+import runpy
 import shutil
 import sys
 
@@ -15,7 +16,8 @@ source, site = pathlib.Path(source), pathlib.Path(site)
 names = [line.rsplit(",", 2)[0] for line in record.splitlines()]
 package = [*names, about.partition("-")[0]][0].partition("/")[0]
 if not (source / package).is_dir():
-    sys.exit(f"The package {package} is not in {source}: put it there, or install it by hand.")
+    said = runpy.run_path(str(pathlib.Path(__file__).with_name("said.py")))["said"]
+    sys.exit(said("package-not-there", package=package, source=source))
 known = [*site.glob(f"{package}-*.dist-info"), *site.glob(f"{about.partition('-')[0]}-*.dist-info")]
 for old in (site / package, *known):
     shutil.rmtree(old, ignore_errors=True)

@@ -10,10 +10,12 @@ is copied. A RECORD comes last: without it nobody takes its package for whole.
 
 import os
 import re
+import runpy
 import shutil
 import sys
 
 source, target, package = sys.argv[1:]
+said = runpy.run_path(os.path.join(os.path.dirname(__file__), "said.py"))["said"]
 left_out = rf"{package}(-.*\.dist-info)?"
 
 
@@ -58,7 +60,7 @@ def is_record(name):
 
 
 if not os.path.isdir(source):
-    sys.exit(f"{source} is not there: the engine whose files are shared has to be installed first.")
+    sys.exit(said("engine-not-there", source=source))
 wanted, have = entries(source), entries(target)
 lacking = [name for name in wanted if name not in have or not same(wanted[name], have[name])]
 gone = [name for name in have if name not in wanted]
@@ -70,4 +72,4 @@ for here, _, _ in os.walk(target, topdown=False):
         os.rmdir(here)
 linked = sum(map(lay, sorted(lacking, key=is_record)))
 copied, there = len(lacking) - linked, len(wanted) - len(lacking)
-print(f"{linked} files linked, {copied} copied, {there} were there, {len(gone)} removed.")
+print(said("linked", linked=linked, copied=copied, there=there, gone=len(gone)))

@@ -18,7 +18,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property, partial
 from urllib.parse import urlsplit
-from ..base.events import Problem, problem, table
+from ..base.events import Problem, phrase, problem, table
 from ..base.settings import Settings
 from .lifecycle import Server, find
 from .launch import is_loopback, key_of, refuse_key
@@ -41,7 +41,7 @@ def _said(error) -> str:
     text = str(getattr(error, "message", "") or error)
     if isinstance(body, dict): text = str(body.get("message") or body)
     if not re.search("<html|<!doctype", text, re.IGNORECASE): return " ".join(text.split())[:300]
-    return "an HTML page came back, so another program or a proxy answers there."
+    return phrase("html-page")
 
 def call_problem(error: Exception, url: str) -> Problem:
     "An error of OpenAI's client, or of httpx below it, in two plain sentences."

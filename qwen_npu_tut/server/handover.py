@@ -95,7 +95,8 @@ def systemd_unit(launch: Launch, command: str, user: str) -> str:
     words = map(quoted, ("serve", "--foreground", *options))  # there $ begins a variable
     line = " ".join([quoted(command), *(each.replace("$", "$$") for each in words)])
     named = [f"HOME={home()}", *(f"{name.upper()}={value}" for name, value in chosen.items())]
-    plain = {"name": settings.model_name.replace("\n", " "), "stack": stack.name, "user": user,
+    name = settings.model_name.replace("\n", " ")
+    plain = {"about": phrase("unit", name=name, stack=stack.name), "user": user,
              "key": home() / "servers" / f"{settings.server}.env"}
     template = files("qwen_npu_tut").joinpath("systemd.service").read_text(encoding="utf8")
     return template.format(

@@ -31,9 +31,9 @@ from ..host.system import run_bounded
 from ..model.folder import json_file, model_folder
 
 # %% ../../nbs/server/launch.ipynb #54be9135
-OWN_FLAGS = {"--api-key": "api_key (or QWEN_NPU_API_KEY)", "--host": "host", "--port": "port",
+OWN_FLAGS = {"--api-key": "QWEN_NPU_API_KEY", "--host": "host", "--port": "port",
              "--served-model-name": "served_name", "--model-path": "model", "--model": "model",
-             "--config": "the settings themselves"}
+             "--config": ""}  # what it holds are settings
 # as arguments they show in the process list and in SGLang's log
 SECRET_FLAGS = ("--admin-api-key", "--ssl-keyfile-password")
 
@@ -44,7 +44,8 @@ def further_flags(settings: Settings, stack: Stack) -> list[str]:
     except ValueError: raise problem("quote-not-closed", flags=settings.flags) from None
     for flag in (each.partition("=")[0] for each in words if each.startswith("--")):
         own = next((name for name in OWN_FLAGS if means(flag, name)), None)
-        if own: raise problem("flag-is-a-setting", flag=own, setting=OWN_FLAGS[own])
+        row = "flag-is-a-setting" if OWN_FLAGS.get(own) else "flag-is-the-settings"
+        if own: raise problem(row, flag=own, setting=OWN_FLAGS[own])
         secret = any(means(flag, name) for name in SECRET_FLAGS)
         if secret: raise problem("flag-is-a-secret", flag=flag)
     for each in objections(stack, words, {}):
@@ -245,7 +246,7 @@ def key_sentences(settings: Settings, stack: Stack) -> list[str]:
     if why := why_key(settings, stack):
         row = "key-against-holes" if is_loopback(settings.host) else "key-for-open-address"
         file = shown(made_key_file(settings.server))
-        made = problem(row, holes=why, host=settings.host, file=file)
+        made = problem(row, holes=why.split(", "), host=settings.host, file=file)
         return [made.what, made.fix]
     if takes_key(stack) or not holes(stack): return []
     none = problem("no-way-for-a-key", release=stack.version("sglang"))

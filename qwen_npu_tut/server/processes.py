@@ -97,7 +97,7 @@ def end_session(leader: int, born: str, grace: float) -> bool:
             for file in shared: file.unlink(missing_ok=True)
             return bool(family)
         if number: send(left, number)
-    raise problem("processes-not-ended", processes=", ".join(map(str, left)))
+    raise problem("processes-not-ended", processes=[*map(str, left)])
 
 # %% ../../nbs/server/processes.ipynb #3866fe25
 def port_holder(port: int) -> str:

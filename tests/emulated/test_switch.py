@@ -164,14 +164,40 @@ def test_a_library_of_another_torch_is_not_taken(monkeypatch):
 
 def test_every_sentence_is_there_and_each_is_used():
     texts = switch.sentences()
-    assert all(row["en"] and set(row) == {"en", "zh"} for row in texts.values())
+    assert all(row["en"] and row["zh"] and set(row) == {"en", "zh"} for row in texts.values())
     sources = "".join(path.read_text(encoding="utf8") for path in WING.glob("*.py"))
-    used = set(re.findall(r'said\(\s*"([\w-]+)"|texts\["([\w-]+)"\]', sources))
-    used = {name for pair in used for name in pair if name}
-    assert used == set(texts)
+    assert set(re.findall(r'\b(?:said|text)\(\s*"([\w-]+)"', sources)) == set(texts)
     for row in texts.values():
         values = set(re.findall(r"{(\w+)", row["en"]))
-        assert not row["zh"] or set(re.findall(r"{(\w+)", row["zh"])) == values
+        assert set(re.findall(r"{(\w+)", row["zh"])) == values
+
+
+def test_it_speaks_the_readers_language(monkeypatch):
+    for name in ("QWEN_NPU_LANG", "LC_ALL", "LC_MESSAGES"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("LANG", "zh_CN.UTF-8")
+    texts = switch.sentences()
+    for name, row in texts.items():
+        assert switch.text(name) == row["zh"]
+        assert re.search("[\u4e00-\u9fff]", row["zh"]) or name == "out-of-memory"
+    assert texts["out-of-memory"]["zh"] == texts["out-of-memory"]["en"], "torch_npu's own words"
+    monkeypatch.setenv("QWEN_NPU_LANG", "en")
+    assert switch.text("mapped") == texts["mapped"]["en"]
+
+
+def test_a_terminal_of_ascii_gets_english(python):
+    variables = {"QWEN_NPU_LANG": "zh", "PYTHONIOENCODING": "ascii", "NPU_EMULATED": "1"}
+    ran = python("import torch", NPU_EMULATED_DEVICE="real", **variables)
+    said = switch.sentences()["no-such-way"]["en"].format(way="real")
+    assert ran.returncode == 1 and said in ran.stderr
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_native_device_says_it_in_either_language(python, language):
+    variables = {"QWEN_NPU_LANG": language, "NPU_EMULATED": "1"}
+    ran = python("import torch; torch.zeros(1, device='npu:77')", **variables)
+    said = switch.sentences()["no-such-device"][language].format(device=77, last=7)
+    assert ran.returncode == 1 and said[:20] in ran.stderr, ran.stderr
 
 
 # --- the program that builds the native device ------------------------------------------------

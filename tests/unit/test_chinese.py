@@ -1,8 +1,11 @@
 """The Chinese of the package's own words: there, with the same values, and set as Chinese is.
 
 Every table of the package is read. What is prose has an English and a Chinese part, side by side.
+Then what a person is told is asked for in Chinese: of stacks, machines, logs, plans.
 """
 
+import ast
+import io
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -10,9 +13,19 @@ from pathlib import Path
 from string import Formatter
 
 import pytest
+from machines import A2, MACHINES
 
 import qwen_npu_tut
+from qwen_npu_tut.base.diagnose import diagnose
 from qwen_npu_tut.base.events import table
+from qwen_npu_tut.base.failures import known, plain
+from qwen_npu_tut.engine.advisories import every_advisory
+from qwen_npu_tut.engine.findings import check
+from qwen_npu_tut.engine.installation import installation
+from qwen_npu_tut.engine.plan import script_text
+from qwen_npu_tut.engine.stacks import presets, stacks
+from qwen_npu_tut.engine.target import Engine, supply
+from qwen_npu_tut.host.machine import read_machine
 
 PACKAGE = Path(qwen_npu_tut.__file__).parent
 TABLES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.toml"))
@@ -174,3 +187,126 @@ def test_punctuation_is_of_full_width(name):
 @each_table
 def test_columns_are_those_of_the_english(name):
     assert wrong(name, lambda text: labels(text["zh"]) != labels(text["en"])) == []
+
+
+# ---- what is shown ----
+
+
+@pytest.fixture
+def chinese(monkeypatch):
+    "The reader's language is Chinese."
+    monkeypatch.setenv("QWEN_NPU_LANG", "zh_CN.UTF-8")
+
+
+def told(text: str, *names: str) -> str:
+    "What of a sentence is ours: no command, no quotation, nothing that was read in a log."
+    for each in sorted(filter(None, names), key=len, reverse=True):
+        text = text.replace(each, "V")
+    return re.sub(r"`[^`]*`|qwen-npu [a-z -]*|uv python install", "V", text)
+
+
+def english(text: str) -> bool:
+    "Whether three words of English stand side by side, or nothing is Chinese."
+    side_by_side = re.search(r"(?<![\w/.-])([A-Za-z]{2,} ){2}[a-z]{2,}", text)
+    return bool(side_by_side) or not re.search(f"[{HAN}]", text)
+
+
+def test_one_process_speaks_both(monkeypatch):
+    shown = {}
+    for language in ("en", "zh", "en"):
+        monkeypatch.setenv("QWEN_NPU_LANG", language)
+        stack = stacks()["cann-9.0-image"]
+        made = (stack.title, presets()["w8a8"].title, every_advisory()[0].what, known().rows[0].fix)
+        assert shown.setdefault(language, made) == made
+    assert not any(english(each) for each in shown["zh"]) and all(map(english, shown["en"]))
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_a_finding_is_chinese(name, chinese):
+    machine = read_machine(MACHINES[name][0].host())
+    for stack in (None, stacks()["cpu"], stacks()["cann-9.0-image"]):
+        for each in check(machine, stack).findings:
+            assert not english(told(each.what)), each
+            assert not each.fix or not re.search("[。，：；] ", each.fix), each
+
+
+# They say what a program said, word for word.
+SAYS = ("vllm-model-file-not-imported", "min-p-with-ascend-sampling", "program-says-what-to-do")
+SAYS += ("kernel-error-said",)
+
+
+def test_a_cause_is_chinese(chinese):
+    for row in (each for each in known().rows if each.id not in SAYS):
+        for cause in diagnose(io.BytesIO(row.example.encode())):
+            names = [*map(plain, cause.names.values())]
+            assert cause.id in SAYS or not english(told(cause.cause, *names)), cause
+            assert not re.search(r"\b(the|your) ", cause.owner), cause
+
+
+def test_a_code_is_told_in_chinese(chinese):
+    (cause,) = diagnose(io.BytesIO(b"aclInit failed, error code is 507899\n"))
+    assert cause.cause == "代码 507899 的含义：驱动内部错误。"
+    (cause,) = diagnose(io.BytesIO(b"RuntimeError: ERR02200 DIST call hccl api failed.\n"))[:1]
+    assert not english(cause.cause)
+
+
+def test_a_plan_and_its_script_are_chinese(chinese):
+    machine = read_machine(A2.host())
+    engine = Engine(machine, stacks()["cann-9.0"])
+    steps = installation(engine, supply(engine, ask=False, environment={}))
+    assert not [each.name for each in steps if english(each.reason)]
+    gaps = [each.done.gap().partition("[Errno")[0] for each in steps]  # the system's own words
+    assert len(gaps) == len([*filter(None, gaps)]) and not [*filter(english, map(told, gaps))]
+    script = script_text(steps, engine.stack.title, every_advisory())
+    ours = script[: script.index("set -euo")] + script[script.index("# 第 1 步") :]
+    notes = [each for each in re.findall("^# (.*)$", ours, re.M) if "shellcheck" not in each]
+    assert len(notes) > 40 and not [each for each in notes if not re.search(f"[{HAN}]", each)]
+
+
+# ---- and none in code ----
+
+ROOMS = ("base", "engine")
+# What other programs say or are given, and names that the JSON has: the verdicts of an index.
+NOT_SAID = re.compile(
+    r"row names line text|Traceback|^\W*probe ok|from versions|A 2x2 product|#!/bin/sh"
+    r"|Unauthorized|no versions|does not have an extra|depends on"
+    r"|^(index not reached|does not exist|does not fit|not on an index)$"
+)
+
+
+def in_code(source: str) -> Iterator[str]:
+    "Sentences in a module that are no docstring, and lists that are joined where they are told."
+    tree = ast.parse(source)
+    silent = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    silent |= {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.keyword) and node.arg == "doc"
+    }
+    words = {*table("steps.toml"), *table("phrases.toml")}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            kept = id(node) in silent or NOT_SAID.search(node.value)
+            if not kept and node.value not in words and [*alone(node.value)]:
+                yield f"{node.lineno}: {node.value}"
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in TELLERS:
+            for each in ast.walk(node):
+                if isinstance(each, ast.Call) and getattr(each.func, "attr", "") == "join":
+                    by = each.func.value
+                    if isinstance(by, ast.Constant) and re.search(r"[a-z,;] ", f"{by.value}"):
+                        yield f"{node.lineno}: {ast.unparse(each)}"
+
+
+TELLERS = ("problem", "phrase", "judged", "see")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_sentence_stands_in_code(room):
+    for path in sorted((PACKAGE / room).glob("*.py")):
+        assert not [*in_code(path.read_text(encoding="utf8"))], path.name
+
+
+def test_a_sentence_in_code_is_found():
+    assert [*in_code("def f(x): return f'{x} is not there'")]
+    assert [*in_code("phrase('any', names=', '.join(x))")]
+    assert not [*in_code("def f(x):\n    'It is not there'\n    return phrase('any', names=x)")]

@@ -266,6 +266,8 @@ def phrases() -> list[tuple[str, set[str], set[str]]]:
             for call in calls_of("phrase", [function]):
                 (named,) = call.args
                 rows = texts(named) or assigned(function, getattr(named, "id", ""))
+                if isinstance(named, ast.JoinedStr):
+                    rows = {row for row in PHRASES if row.startswith(named.values[0].value)}
                 found.append((ast.unparse(call), rows, {each.arg for each in call.keywords}))
     return found
 

@@ -139,6 +139,34 @@ def test_it_is_what_the_emulation_really_says(row):
     assert any(re.search(form, row.example) for form in forms)
 
 
+TOLD = {
+    **{"name": "NPU_EMULATED_COUNT", "value": "two", "least": 1, "most": 9, "chip": "A9"},
+    **{"known": "A2, A3", "way": "natve", "file": "/opt/engine/2.14.1.so", "what": "sparse_mode 4"},
+    **{"device": 8, "last": 7, "operator": "npu_rotary_mul", "names": "lengths", "seconds": 60},
+    **{"given": 3, "shape": "[2, 3]", "free": "1 GiB", "total": "60 GiB", "allocated": "59 GiB"},
+}
+
+
+@pytest.mark.parametrize("kind", ["emulated", ""])
+@pytest.mark.parametrize("name", tomllib.loads(SENTENCES.read_text(encoding="utf8")))
+def test_what_the_emulation_says_in_chinese_has_the_same_cause(name, kind):
+    row = tomllib.loads(SENTENCES.read_text(encoding="utf8"))[name]
+    english, chinese = (
+        causes(f"RuntimeError: {row[language]}\n".format(wanted=4, **TOLD), kind)
+        for language in ("en", "zh")
+    )
+    assert english == chinese or name == "captures-already", row["zh"]
+    assert english or name == "captures-already"
+
+
+@pytest.mark.parametrize("row", ["compiler-failed", "mapped"])
+def test_what_its_build_says_in_chinese_has_the_same_cause(row):
+    said = json.loads((SENTENCES.parents[2] / "programs" / "said.json").read_text("utf8"))[row]
+    values = {"compiler": "g++", "code": 1, "source": "device.cpp", "last": "error: no such file"}
+    english, chinese = (causes(said[each].format(**values)) for each in ("en", "zh"))
+    assert english == chinese != []
+
+
 @pytest.mark.parametrize(
     "said",
     [

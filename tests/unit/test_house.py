@@ -27,7 +27,7 @@ FACES = {  # names at the root for others, and the room that has them
     "serve": "server",
     "call": "server",
 }
-LIBRARY_LINES, REHEARSAL_LINES, WIDTH = 6_050, 1_600, 100
+LIBRARY_LINES, REHEARSAL_LINES, WIDTH = 6_150, 1_600, 100
 
 # Which wings a room may import, besides its own wing. Chapters are names at the root.
 ALLOWED = {

@@ -10,11 +10,14 @@ import sys
 import time
 from pathlib import Path
 
+import environment as venv
 import pytest
 import run_tests
 from chapters import SUBJECTS
 from nbdev.doclinks import nbglob
 from patience import patient
+
+from qwen_npu_tut.base.events import language
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL = getattr(sys, "_base_executable", None) or sys.executable
@@ -69,12 +72,12 @@ def python(folder: Path, name: str, body: str):
     (folder / name).chmod(0o755)
 
 
-def make(project: Path, path: Path, *arguments: str) -> subprocess.CompletedProcess:
-    "make with a PATH of its own."
+def make(project: Path, path: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess:
+    "make with a PATH of its own, and no variable but those given."
     return subprocess.run(
         ["make", *arguments],
         cwd=project,
-        env={"PATH": str(path), "HOME": str(project)},
+        env={"PATH": str(path), "HOME": str(project), **more},
         capture_output=True,
         text=True,
     )
@@ -133,7 +136,127 @@ def test_help_needs_no_python(project, tools_path):
         done.returncode == 0
         and re.search(r"make up +\S", done.stdout)
         and "make test" in done.stdout
+        and done.stdout.isascii()
     )
+
+
+# ---- in Chinese, before anything of ours is installed
+
+CHINESE = {"LANG": "zh_CN.UTF-8"}
+HAN = re.compile("[\u3400-\u9fff]")
+
+
+def lines(text: str) -> list[str]:
+    "The lines of ours; make says itself that a recipe failed."
+    return [each for each in text.splitlines() if each.strip() and "make" not in each[:8]]
+
+
+def test_help_is_chinese_and_lists_the_same_commands(project, tools_path):
+    english, chinese = (make(project, tools_path, **more).stdout for more in ({}, CHINESE))
+    names = [re.findall(r"^  make ([a-z]+) +\S", each, re.M) for each in (english, chinese)]
+    assert names[0] == names[1] and len(names[0]) > 10 and " ## " not in english + chinese
+    assert all(map(HAN.search, chinese.splitlines()))
+
+
+@pytest.mark.parametrize(
+    "body, arguments, told",
+    [
+        ("exit 1", [], "uv python install 3.12"),
+        ("exit 1", ["PYTHON=python9"], "PYTHON=python9"),
+        (f'case "$2" in *ensurepip*) exit 1 ;; *) exec {REAL} "$@" ;; esac', [], "-venv"),
+    ],
+    ids=["no Python", "another Python", "no venv"],
+)
+def test_what_is_said_without_a_python_is_chinese(project, tools_path, body, arguments, told):
+    python(tools_path, "python3", body)
+    done = make(project, tools_path, "up", *arguments, **CHINESE)
+    assert done.returncode != 0 and told in done.stderr
+    assert lines(done.stderr) and all(map(HAN.search, lines(done.stderr)))
+
+
+@pytest.mark.parametrize("goal", ["down", "clean"])
+def test_what_make_says_itself_is_chinese(project, tools_path, goal):
+    assert HAN.search(make(project, tools_path, goal, **CHINESE).stdout)
+
+
+@pytest.mark.slow
+def test_venv_is_made_in_chinese(project):
+    (project / ".venv").mkdir()
+    more = {"env": {**os.environ, **CHINESE, "QWEN_NPU_LANG": ""}, "capture_output": True}
+    made = subprocess.run(environment(project), text=True, **more)
+    assert made.returncode == 0 and made.stderr == ""
+    assert len(made.stdout.splitlines()) == 3 and all(map(HAN.search, made.stdout.splitlines()))
+    (project / "setup.py").write_text("raise SystemExit('broken')\n")
+    (project / ".venv" / ".package").unlink()
+    failed = subprocess.run(environment(project), text=True, **more)
+    assert failed.returncode == 1 and HAN.search(failed.stderr.splitlines()[-1])
+
+
+@pytest.mark.parametrize("name", venv.SENTENCES)
+def test_a_sentence_of_the_script_has_both_languages(name):
+    english, chinese = venv.SENTENCES[name]
+    values = [sorted(re.findall(r"{(.*?)}", each)) for each in (english, chinese)]
+    assert values[0] == values[1] and HAN.search(chinese) and english.isascii()
+
+
+def wanted(script: str) -> list[tuple[str, str]]:
+    "The two texts of each `said.sh` in a script."
+    joined = re.sub(r"\\\n\s*", "", script)
+    return re.findall(r'said\.sh "((?:[^"\\]|\\.)*)" "((?:[^"\\]|\\.)*)"', joined)
+
+
+@pytest.mark.parametrize("name", ["Makefile", "tools/environment.sh"])
+def test_every_text_of_a_script_has_both_languages(name):
+    script = (ROOT / name).read_text(encoding="utf8")
+    pairs = wanted(script)
+    assert len(pairs) == script.count('said.sh "') + script.count("said.sh \\\n") > 1
+    for english, chinese in pairs:
+        assert english.isascii() and HAN.search(chinese)
+        values = [sorted(re.findall(r"\$\w+", each)) for each in (english, chinese)]
+        assert values[0] == values[1]
+    assert not re.search(r"\becho\b(?! \"== )", re.sub("#.*", "", script).replace("&& echo", ""))
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        CHINESE,
+        {"LANG": "en_US.UTF-8"},
+        {"LANG": "zh_TW.UTF-8"},
+        {"LANG": "zh_CN.UTF-8", "LC_ALL": "en_US.UTF-8"},
+        {"LANG": "en_US.UTF-8", "LC_MESSAGES": "zh_CN.utf8"},
+        {"LC_MESSAGES": "en_US.UTF-8", "LC_ALL": "zh_CN.UTF-8"},
+        {"LANG": "zh_CN.UTF-8", "QWEN_NPU_LANG": "en"},
+        {"LANG": "C", "QWEN_NPU_LANG": "zh"},
+        {"LANG": "en_US.UTF-8", "QWEN_NPU_LANG": "Chinese"},
+        {"LANG": "zh_CN.UTF-8", "LC_ALL": ""},
+    ],
+    ids=str,
+)
+def test_the_scripts_choose_as_the_command_does(variables, monkeypatch):
+    for name in ("QWEN_NPU_LANG", "LC_ALL", "LC_MESSAGES", "LANG", "LC_CTYPE", "PYTHONIOENCODING"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    ask = "import environment; print(environment.language())"
+    commands = (["sh", "tools/said.sh", "en", "zh"], [sys.executable, "-c", ask])
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "tools")}
+    answers = [subprocess.check_output(each, cwd=ROOT, env=env, text=True) for each in commands]
+    assert answers == [language() + "\n"] * 2
+
+
+@pytest.mark.parametrize("variables", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "zh_CN.GBK"}])
+def test_a_terminal_without_utf_8_gets_english(variables):
+    line = ["sh", str(ROOT / "tools/said.sh"), "en", "中"]
+    assert subprocess.check_output(line, env={**os.environ, **CHINESE, **variables}) == b"en\n"
+
+
+def test_a_terminal_of_ascii_gets_english_of_python_too(project):
+    more = {**CHINESE, "QWEN_NPU_LANG": "zh", "PYTHONIOENCODING": "ascii"}
+    line, env = environment(project, "everything"), {**os.environ, **more}
+    done = subprocess.run(line, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stderr[:6]) == (2, "usage:")
 
 
 @pytest.mark.slow

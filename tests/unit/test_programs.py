@@ -7,6 +7,7 @@ import ast
 import errno
 import hashlib
 import io
+import json
 import os
 import re
 import runpy
@@ -170,6 +171,60 @@ def test_a_script_carries_its_programs(tmp_path, monkeypatch):
         )
         assert (done.returncode, done.stdout.splitlines()) == (0, expected), done.stderr
     assert list((tmp_path / "temporary").iterdir()) == []  # and leaves nothing of them
+
+
+def test_a_script_carries_what_its_programs_say(tmp_path):
+    "In both languages, and in ASCII, as the programs are."
+    file = tmp_path / "kernels.zip"
+    looking = (sys.executable, str(program("archive")), "look", str(file))
+    text = script_text([Step("look", "It looks.", looking, FileDone(file))], "One step.")
+    assert {"archive.py", "said.py", "said.json"} == set(re.findall(r'programs"/(\S+) <<', text))
+    assert text.isascii()
+    for language, told in (("en_US.UTF-8", "is not there."), ("zh_CN.UTF-8", "不存在。")):
+        there = {"PATH": os.environ["PATH"], "LANG": language}
+        line = ["bash", "-c", text]
+        done = subprocess.run(line, env=there, cwd="/", capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1 and f"{file} {told}" in done.stderr
+
+
+# What they say
+
+SAID = json.loads(program("said.json").read_text(encoding="utf8"))
+HAN = re.compile("[\u3400-\u9fff]")
+NAMED = [each for file in FILES for each in re.findall(r"said\(\s*\"([\w-]+)\"", file.read_text())]
+
+
+def test_every_row_is_named_and_every_name_has_a_row():
+    assert sorted({*NAMED}) == sorted(SAID)
+
+
+@pytest.mark.parametrize("file", FILES, ids=[each.stem for each in FILES])
+def test_no_program_has_a_sentence_of_its_own(file):
+    "What is printed, or said at the end, comes from the table; `probe ok:` is for check to read."
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "sys.exit"):
+            own = [each for each in node.args if isinstance(each, ast.Constant | ast.JoinedStr)]
+            texts = [each for each in map(ast.unparse, own) if re.search("[A-Za-z]{2} ", each)]
+            assert texts in ([], ["'probe ok:'"])
+
+
+def test_a_program_speaks_the_readers_language(sites, tmp_path):
+    source, target = sites
+    for variables, told in (
+        ({"LANG": "zh_CN.UTF-8", "QWEN_NPU_LANG": ""}, "已链接 8 个文件"),
+        ({"LANG": "zh_CN.UTF-8", "QWEN_NPU_LANG": "en"}, "0 files linked"),
+        ({"LANG": "C", "QWEN_NPU_LANG": "zh"}, "已链接 0 个文件"),
+    ):
+        env = {**os.environ, "LC_ALL": "", "LC_MESSAGES": "", **variables}
+        done = ran("link_tree", source, target, "qwen_npu_tut", env=env)
+        assert (done.returncode, done.stdout.partition("，")[0].partition(",")[0]) == (0, told)
+
+
+def test_a_terminal_of_ascii_gets_english(tmp_path):
+    env = {**os.environ, "QWEN_NPU_LANG": "zh", "PYTHONIOENCODING": "ascii"}
+    line = [sys.executable, str(program("archive")), "look", str(tmp_path / "none")]
+    done = subprocess.run(line, env=env, capture_output=True, text=True)
+    assert done.returncode == 1 and "is not there" in done.stderr
 
 
 # An archive

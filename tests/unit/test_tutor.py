@@ -30,6 +30,16 @@ def test_the_name_stands_for_what_goes_into_a_folder(tmp_path):
     assert (tutor.made_of(), hashlib.sha256(b"".join(parts)).hexdigest()) == MADE
 
 
+@pytest.mark.parametrize("language, told", [("en", "something else"), ("zh", "其他内容")])
+def test_what_stands_in_the_way_is_said_in_the_readers_language(
+    tmp_path, monkeypatch, capsys, language, told
+):
+    monkeypatch.setenv("QWEN_NPU_LANG", language)
+    (tmp_path / "letters.txt").touch()
+    assert tutor.main(["build", str(tmp_path)]) == 1
+    assert told in capsys.readouterr().err
+
+
 @pytest.fixture
 def run(tmp_path):
     "Runs the program on a notebook of these cells."

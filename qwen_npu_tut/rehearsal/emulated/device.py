@@ -22,7 +22,7 @@ from collections.abc import Callable
 # %% ../../../nbs/rehearsal/emulated/device.ipynb #5ea73043
 import torch
 from . import graphs, memory
-from .switch import library, said, sentences
+from .switch import library, said, text
 
 # %% ../../../nbs/rehearsal/emulated/device.ipynb #cc650cca
 def index_of(device=None) -> int:
@@ -58,9 +58,9 @@ class Native:
     "Tensors are on a device of torch's own; device.cpp counts them."
     def __init__(self):
         torch.ops.load_library(str(library()))
-        ours, chip, texts = torch.ops.npu_emulated, memory.chip(), sentences()
+        ours, chip = torch.ops.npu_emulated, memory.chip()
         ours.begin(chip.devices, chip.total, chip.used, chip.loaded,
-                   texts["out-of-memory"]["en"], texts["no-such-device"]["en"])
+                   text("out-of-memory"), text("no-such-device"))
         self.current, self.choose = ours.current.default, ours.choose.default
         self.figures, self.forget_peak = ours.figures.default, ours.forget_peak.default
         graphs.aliases = ours.host.default, ours.device.default
