@@ -16,7 +16,7 @@ from functools import partial
 from itertools import takewhile
 from ..base.diagnose import Cause, diagnose, first_error
 from ..base.failures import Ran
-from ..base.events import Problem, Words, phrase, said, sentences
+from ..base.events import Problem, Words, phrase, said, sentences, word
 from ..base.settings import home, shown
 from .advisories import also_known, holes, objections
 from .stacks import (
@@ -244,7 +244,8 @@ class Report:
     def _repr_markdown_(self) -> str:
         "The findings that need attention as a table, for a notebook."
         bad = [(one, one.fix.replace("|", "\\|")) for one in self.findings if one.level != "ok"]
-        rows = [f"| {one.level} | {one.what} | {f'`{fix}`' if fix else ''} |" for one, fix in bad]
+        rows = [f"| {word(one.level)} | {one.what} | {f'`{fix}`' if fix else ''} |"
+                for one, fix in bad]
         fine = phrase("findings", stack=self.stack, fine=len(self.findings) - len(rows))
         return "\n".join((fine, "", phrase("findings-head"), *rows)) if rows else fine
 

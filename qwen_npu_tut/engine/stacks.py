@@ -195,17 +195,18 @@ def changes(machine: Machine, stack: Stack) -> dict[str, int]:
     bus_alone = not machine.driver and machine.container  # a container may not see the driver
     old = version_key(machine.driver) < version_key(driver) and not bus_alone
     found = {
-        "python": (1, not python_for(machine, stack)),
-        "cann-in-place": (4, bare and cann and other(cann)),
-        "cann": (4, bare and not cann),
-        "nnal": (2, bare and cann and other(machine.software.nnal)),
-        "driver": (2, old),
-        "architecture": (9, machine.architecture not in stack.architectures),
-        "docker": (3, stack.image and not machine.docker),
-        "host": (9, stack.image and machine.container),
+        phrase("change-python", python=python): (1, not python_for(machine, stack)),
+        phrase("change-cann-in-place", needed=needed, cann=cann):
+            (4, bare and cann and other(cann)),
+        phrase("change-cann", needed=needed): (4, bare and not cann),
+        phrase("change-nnal", needed=needed): (2, bare and cann and other(machine.software.nnal)),
+        phrase("change-driver", driver=driver): (2, old),
+        phrase("change-architecture", stack=stack):
+            (9, machine.architecture not in stack.architectures),
+        phrase("change-docker"): (3, stack.image and not machine.docker),
+        phrase("change-host"): (9, stack.image and machine.container),
     }
-    return {phrase(f"change-{name}", stack=stack, python=python, needed=needed, cann=cann,
-                   driver=driver): weight for name, (weight, holds) in found.items() if holds}
+    return {sentence: weight for sentence, (weight, holds) in found.items() if holds}
 
 # %% ../../nbs/engine/stacks.ipynb #d56bc954
 def fitting_stack(machine: Machine) -> Stack:
