@@ -154,6 +154,7 @@ PROOFS = {
     "emulated memory": ("SGLang's own figures of memory", ["prove_emulated_memory.py"]),
     "guide": ("the guide, replayed on its own SGLang", ["prove_guide.py"]),
     "browser": ("chapters and panel, several times", ["prove_browser.py"]),
+    "chinese": ("the Chinese pages, run in Chinese", ["prove_chinese.py"]),
     "site": ("the docs for everybody, page by page", ["tests/browser/test_accessibility.py"]),
     "package": ("a wheel outside any clone", ["prove_wheel.py"]),
     "old home": ("a home of an earlier version", ["prove_old_home.py"]),

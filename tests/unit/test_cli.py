@@ -244,6 +244,10 @@ def texts(node: ast.expr) -> set[str]:
     "The texts that an expression can be, as far as they stand in it."
     if isinstance(node, ast.IfExp):
         return texts(node.body) | texts(node.orelse)
+    if isinstance(node, ast.JoinedStr):  # a name of which a part is a value: every row that fits
+        parts = [getattr(each, "value", "") for each in node.values]
+        form = ".+".join(re.escape(each) if isinstance(each, str) else "" for each in parts)
+        return {row for row in PHRASES if re.fullmatch(form.replace(".+.+", ".+"), row)}
     return {node.value} if isinstance(node, ast.Constant) else set()
 
 
