@@ -93,9 +93,9 @@ WORDS = {
         "navigation": "显示或隐藏导航菜单",
         "place": "所在位置",
         "only": "本页只有英文，转到中文首页",
-        "[cpu] on a processor, without an NPU": "[cpu] 在处理器上运行，没有 NPU",
+        "[cpu] on a processor, without an NPU": "[cpu] 在 CPU 上运行，没有 NPU",
         "[emulated] as a recorded A2 server, on an emulated NPU": (
-            "[emulated] 以一台记录在案的 A2 服务器为准，在模拟 NPU 上运行"
+            "[emulated] 按 A2 服务器的机器记录，在模拟 NPU 上运行"
         ),
     },
 }
