@@ -14,12 +14,7 @@ from build_docs import PUBLISHED
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = [1300, 390]
-<<<<<<< HEAD
-PAGES = ["index", "zh/index", "quickstart", "zh/quickstart", "check", "call", "zh/call"]
-PAGES += ["zh/troubleshooting", "base/settings"]
-=======
 PAGES = ["index", "zh/index", "quickstart", "check", "call", "zh/cards", "base/settings"]
->>>>>>> wt-SITE
 CHAPTERS = ["check", "install", "kernels", "download", "serve", "call", "fit"]
 CHINESE = "zh/index.html"
 # What a box shows of its lines: boxes whose text is wider than they are, and cannot be scrolled.
@@ -255,11 +250,7 @@ FRAME = """() => {
 }"""
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize("name", ["zh/index", "zh/check", "zh/troubleshooting"])
-=======
 @pytest.mark.parametrize("name", ["zh/index", "zh/check"])
->>>>>>> wt-SITE
 def test_the_frame_of_a_chinese_page_is_chinese(opened, name):
     page = opened(name)
     assert page.locator("html").get_attribute("lang") == "zh-CN"
@@ -270,12 +261,9 @@ def test_the_frame_of_a_chinese_page_is_chinese(opened, name):
     assert page.locator("#quarto-sidebar a", has_text="程序库").count() == 0
     sections = page.locator("#quarto-sidebar .sidebar-group").all_inner_texts()
     assert sections[-1] == "程序库（英文）" and len(sections) == 5
-<<<<<<< HEAD
-=======
     page.set_viewport_size({"width": 390, "height": 844})
     boxes = page.locator("main pre, main .sd-table, main .lane")
     assert (boxes.evaluate_all(CUT), boxes.evaluate_all(BEYOND)) == (0, [])
->>>>>>> wt-SITE
 
 
 def test_the_neighbours_of_a_chinese_page_are_chinese(docs):
@@ -286,11 +274,7 @@ def test_the_neighbours_of_a_chinese_page_are_chinese(docs):
         assert "../" not in around and (HAN.search(around) or not around), path.name
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize("name", ["index", "check", "troubleshooting", "proved"])
-=======
 @pytest.mark.parametrize("name", ["index", "check", "proved"])
->>>>>>> wt-SITE
 def test_the_languages_lead_to_the_same_page(opened, name):
     page = opened(name)
     links = page.locator('head link[rel="alternate"]')
@@ -315,16 +299,9 @@ def test_a_page_of_the_library_leads_to_the_chinese_front_page(opened):
 def test_nothing_chinese_slants(opened):
     "Chinese has no italics: what is stressed stands upright, and is seen all the same."
     style = "box => [getComputedStyle(box).fontStyle, Number(getComputedStyle(box).fontWeight)]"
-<<<<<<< HEAD
-    for name in ("zh/troubleshooting", "zh/proved"):
-        found = opened(name).locator("main em").evaluate_all(f"boxes => boxes.map({style})")
-        assert found and {tuple(each) for each in found} == {("normal", 600)}
-    assert opened("troubleshooting").locator("main em").first.evaluate(style)[0] == "italic"
-=======
     found = opened("zh/versions").locator("main em").evaluate_all(f"boxes => boxes.map({style})")
     assert found and {tuple(each) for each in found} == {("normal", 600)}
     assert opened("versions").locator("main em").first.evaluate(style)[0] == "italic"
->>>>>>> wt-SITE
 
 
 def test_a_search_finds_words_of_two_letters_in_the_pages_language(browser, docs):
