@@ -198,6 +198,7 @@ def from_check_to_a_streamed_reply(opened, screenshots, panel_home):
     panel.page.screenshot(path=screenshots / "panel-chat-zh-half.png")
     assert panel.page.evaluate(CUT_OFF) == 0
     panel.go("1 检查")
+    panel.see("操作系统：Linux。")  # the findings follow the button
     panel.page.wait_for_timeout(500)
     panel.page.screenshot(path=screenshots / "panel-check-zh-half.png")
     panel.go("4 服务")
