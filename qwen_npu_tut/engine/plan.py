@@ -72,9 +72,8 @@ class PackagesDone:
     absent: tuple[str, ...] = ()
 
     def gap(self) -> str:
-        records = self.site.glob("*.dist-info/RECORD")
-        pairs = (each.parent.stem.partition("-")[::2] for each in records)
-        have = {canonicalize_name(name): version for name, version in pairs}
+        stems = (each.parent.stem.partition("-") for each in self.site.glob("*.dist-info/RECORD"))
+        have = {canonicalize_name(name): version for name, _, version in stems}
         unwanted = next((name for name in self.absent if canonicalize_name(name) in have), "")
         if unwanted: return phrase("gap-unwanted", package=unwanted)
         found = {name: have.get(canonicalize_name(name)) for name in self.versions}
