@@ -119,7 +119,7 @@ def opened(browser, docs):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", ["index", "check", "serve", "call", "base/diagnose", "zh/check"])
+@pytest.mark.parametrize("name", ["index", "check", "serve", "call", "base/diagnose"])
 def test_outputs_do_not_wrap_and_scroll_in_their_box(opened, name, width):
     page = opened(name, width)
     if name != "index":
