@@ -6,7 +6,7 @@ PACKAGE := @PYTHON='$(PYTHON)' sh tools/environment.sh package
 DEV := @PYTHON='$(PYTHON)' sh tools/environment.sh dev
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test quick prove arm npu lab docs bench record browser clean
+.PHONY: help up down test quick prove arm npu lab zh docs bench record browser clean
 
 help: ## this list ## 显示本列表
 	@sed -n "s/^\([a-z]*\): ## $$(sh tools/said.sh '\(.*\) ## .*' '.* ## \(.*\)')/  make \1\t\2/p" Makefile | expand -t 18
@@ -39,7 +39,11 @@ npu: ## on an Ascend server: the walk and the chapters' NPU cells, as a record t
 
 lab: ## open the chapters in JupyterLab ## 在 JupyterLab 中打开各章
 	$(DEV)
-	@$(BIN)/python -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir=nbs $$([ "$$(id -u)" = 0 ] && echo --allow-root) $(ARGS)
+	@$(BIN)/python -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir=nbs --LabApp.default_url=$$(sh tools/said.sh /lab /lab/tree/zh/index.ipynb) $$([ "$$(id -u)" = 0 ] && echo --allow-root) $(ARGS)
+
+zh: ## make the Chinese pages of their texts, and list what has fallen behind ## 由译文生成中文页面，并列出落后于英文的单元格
+	$(DEV)
+	@$(BIN)/python tools/translate.py $(ARGS)
 
 docs: ## build the docs site and serve it on this machine ## 构建文档网站，并在本机提供访问
 	$(DEV)

@@ -53,6 +53,7 @@ WORDS = {
         "setup": "Set-up of this page",
         "checked": "Checked",
         "source": "Exported source",
+        "code": "Code",
         "lab": "Run it yourself: <code>make lab</code>, then open <code>{}</code>",
         "download": "Download this notebook",
         "edit": "Edit this page",
@@ -76,6 +77,7 @@ WORDS = {
         "setup": "本页的准备代码",
         "checked": "已检验",
         "source": "导出的源代码",
+        "code": "代码",
         "lab": "自己运行：<code>make lab</code>，然后打开 <code>{}</code>",
         "download": "下载本页的 notebook",
         "edit": "编辑本页",
@@ -93,9 +95,9 @@ WORDS = {
         "navigation": "显示或隐藏导航菜单",
         "place": "所在位置",
         "only": "本页只有英文，转到中文首页",
-        "[cpu] on a processor, without an NPU": "[cpu] 在处理器上运行，没有 NPU",
+        "[cpu] on a processor, without an NPU": "[cpu] 在 CPU 上运行，没有 NPU",
         "[emulated] as a recorded A2 server, on an emulated NPU": (
-            "[emulated] 以一台记录在案的 A2 服务器为准，在模拟 NPU 上运行"
+            "[emulated] 按 A2 服务器的机器记录，在模拟 NPU 上运行"
         ),
     },
 }
@@ -207,6 +209,7 @@ def finish(
         '<i class="bi"></i></button>': '<i class="bi" aria-hidden="true"></i></button>',
         ">Skip to the text</a>": f">{words['skip']}</a>",
         "<summary>Exported source</summary>": f"<summary>{words['source']}</summary>",
+        "<summary>Code</summary>": f"<summary>{words['code']}</summary>",
         ' aria-label="Toggle navigation"': f' aria-label="{words["navigation"]}"',
         ' aria-label="breadcrumb"': f' aria-label="{words["place"]}"',
         "Report an issue</a>": f"{words['issue']}</a>",

@@ -30,7 +30,7 @@ from nbdev.config import get_config
 from run_notebooks import CELL_SECONDS, ON_NPU, ROOT, directives, is_skipped, tidy
 from translate import remake
 
-from qwen_npu_tut.base.events import Problem
+from qwen_npu_tut.base.events import Problem, said
 from qwen_npu_tut.base.files import write_atomic
 from qwen_npu_tut.engine.stacks import Stack, stacks
 from qwen_npu_tut.engine.target import Engine
@@ -48,6 +48,32 @@ PROMPTS = (
     ("Name the capital of France in one word.", False),
     ("What is 17 times 23?", True),
 )
+SENTENCES = {  # for whoever runs it on a server
+    "done": {"en": "-- {name}: done, {seconds} s", "zh": "-- {name}：完成，{seconds} 秒"},
+    "failed": {
+        "en": "-- {name}: exit code {code}, {seconds} s",
+        "zh": "-- {name}：退出码 {code}，{seconds} 秒",
+    },
+    "ended-early": {"en": "{name} ended early: {why}", "zh": "{name} 提前结束：{why}"},
+    "no-npu": {
+        "en": "There is no NPU of the series A2 or A3 here.",
+        "zh": "本机没有 A2 或 A3 系列的 NPU。",
+    },
+    "no-npu-fix": {
+        "en": "Run it on an Ascend server; a rehearsal on any machine:"
+        " python tools/npu.py --rehearse",
+        "zh": "请在昇腾服务器上运行；在任意机器上演练：python tools/npu.py --rehearse",
+    },
+    "there-already": {"en": "{file} is there already.", "zh": "{file} 已存在。"},
+    "there-already-fix": {
+        "en": "Name another file: --out FILE",
+        "zh": "请指定另一个文件：--out FILE",
+    },
+    "written": {
+        "en": "Written to {file}: {good} of {stages} stages succeeded. Read it before you send it.",
+        "zh": "已写入 {file}：{stages} 个阶段中有 {good} 个成功。发送之前请先看一遍内容。",
+    },
+}
 TEXT = r"\*(Not recorded yet|Recorded in rehearsal|Recorded on)"  # it stands behind such a cell
 
 
@@ -79,6 +105,11 @@ def stages(chosen: Stack) -> dict[str, list[str]]:
     }
 
 
+def told(row: str, **values) -> str:
+    "A sentence in the reader's language."
+    return said(SENTENCES[row]).format(**values)
+
+
 def run(name: str, line: list[str], environment: dict) -> dict:
     "One stage: its exit code, its seconds, and what it printed."
     print(f"== {name}", flush=True)
@@ -94,8 +125,8 @@ def run(name: str, line: list[str], environment: dict) -> dict:
         errors="replace",
     )
     seconds = round(time.monotonic() - began, 1)
-    ended = f"exit code {done.returncode}" if done.returncode else "done"
-    print(f"-- {name}: {ended}, {seconds} s", flush=True)
+    ended = "failed" if done.returncode else "done"
+    print(told(ended, name=name, code=done.returncode, seconds=seconds), flush=True)
     return {
         "code": done.returncode,
         "seconds": seconds,
@@ -103,9 +134,9 @@ def run(name: str, line: list[str], environment: dict) -> dict:
     }
 
 
-def npu_outputs(asked: list[str]) -> dict[str, dict[str, list]]:
+def npu_outputs(asked: list[str], environment: dict) -> dict[str, dict[str, list]]:
     """The outputs of every cell with one of these flags: chapter to cell to outputs. The chapters
-    run top to bottom; the files stay as they are."""
+    run top to bottom in this environment; the files stay as they are."""
     found: dict[str, dict[str, list]] = {}
     left_out = {*get_config(path=ROOT).tst_flags.split()} - {*asked}
     for path in CHAPTERS:
@@ -122,7 +153,7 @@ def npu_outputs(asked: list[str]) -> dict[str, dict[str, list]]:
             resources={"metadata": {"path": str(path.parent)}},
         )
         try:
-            with client.setup_kernel():
+            with client.setup_kernel(env=environment):
                 for number, cell in enumerate(notebook.cells):
                     if cell.cell_type != "code" or is_skipped(cell.source, left_out):
                         continue
@@ -130,7 +161,7 @@ def npu_outputs(asked: list[str]) -> dict[str, dict[str, list]]:
                     if cell.id in marked:
                         found.setdefault(path.name, {})[cell.id] = tidy(cell.outputs)
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-            print(f"{path.name} ended early: {str(error)[-300:]}", flush=True)
+            print(told("ended-early", name=path.name, why=str(error)[-300:]), flush=True)
     return found
 
 
@@ -173,26 +204,23 @@ def record(out: Path, rehearse: str = "") -> int:  # exit code
     `rehearse`: the stack of a rehearsal. `Problem` without one where there is no NPU."""
     chosen = choose(stack=rehearse or None)
     if not rehearse and not chosen.stack.needs_npu:
-        raise Problem(
-            "There is no NPU of the series A2 or A3 here.",
-            "Run it on an Ascend server; a rehearsal on any machine:"
-            " python tools/npu.py --rehearse",
-        )
+        raise Problem(told("no-npu"), told("no-npu-fix"))
     if out.exists():
-        raise Problem(f"{out.name} is there already.", "Name another file: --out FILE", code=2)
+        what = told("there-already", file=out.name)
+        raise Problem(what, told("there-already-fix"), code=2)
     environment = {
         **os.environ,
         "QWEN_NPU_SERVER": "npu-record",
         "QWEN_NPU_PORT": "0",
         "QWEN_NPU_STACK": chosen.stack.name,
     }
-    os.environ.update(environment)
-    told = {name: run(name, line, environment) for name, line in stages(chosen.stack).items()}
+    recorded = environment | {"QWEN_NPU_LANG": "en"}  # as the chapters are that it is put into
+    ran = {name: run(name, line, recorded) for name, line in stages(chosen.stack).items()}
     report = subprocess.run(
         [BIN / "qwen-npu", "report", "--stack", chosen.stack.name],
         capture_output=True,
         text=True,
-        env=environment,
+        env=recorded,
     )
     document = {
         "qwen_npu_run": 1,
@@ -201,16 +229,13 @@ def record(out: Path, rehearse: str = "") -> int:  # exit code
         "stack": chosen.stack.name,
         "machine": json.loads(report.stdout),
         "packages": packages(chosen.engine),
-        "stages": told,
-        "cells": npu_outputs(flags(chosen.stack)),
+        "stages": ran,
+        "cells": npu_outputs(flags(chosen.stack), recorded),
     }
     write_atomic(out, json.dumps(clean(document, own_names()), ensure_ascii=False, indent=1) + "\n")
-    failed = [name for name, each in told.items() if each["code"]]
-    print(
-        f"Written to {out.name}: {len(told) - len(failed)} of {len(told)} stages succeeded."
-        " Read it before you send it."
-    )
-    return 1 if failed else 0
+    good = sum(not each["code"] for each in ran.values())
+    print(told("written", file=out.name, good=good, stages=len(ran)))
+    return 0 if good == len(ran) else 1
 
 
 FORM = {

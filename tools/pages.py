@@ -569,7 +569,7 @@ def graded(page: Page, row: dict) -> tuple[str, str, str]:
         f"**{name}**{colon}{page.said(each)}{stop}{' '.join(map(code, each['by']))}"
         for name, each in found.items()
     ]
-    return page.said(row["what"]), ", ".join(found), "<br>".join(told)
+    return page.said(row["what"]), page.word("comma").join(found), "<br>".join(told)
 
 
 def proved(page: Page) -> Cells:

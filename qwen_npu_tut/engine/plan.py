@@ -72,17 +72,15 @@ class PackagesDone:
     absent: tuple[str, ...] = ()
 
     def gap(self) -> str:
-        records = self.site.glob("*.dist-info/RECORD")
-        pairs = (each.parent.stem.partition("-")[::2] for each in records)
-        have = {canonicalize_name(name): version for name, version in pairs}
+        stems = (each.parent.stem.partition("-") for each in self.site.glob("*.dist-info/RECORD"))
+        have = {canonicalize_name(name): version for name, _, version in stems}
         unwanted = next((name for name in self.absent if canonicalize_name(name) in have), "")
         if unwanted: return phrase("gap-unwanted", package=unwanted)
-        found = {name: have.get(canonicalize_name(name)) for name in self.versions}
-        lacking = [(name, version) for name, version in self.versions.items()
-                   if found[name] is None or not fits(version, found[name])]
+        lacking = [(name, pin) for name, pin in self.versions.items()
+                   if not (at := have.get(canonicalize_name(name))) or not fits(pin, at)]
         if not lacking: return ""
-        first = [phrase("gap-package", name=name, versions=version.split(" or ")).strip()
-                 for name, version in lacking[:3]] + ["…"] * (len(lacking) > 3)
+        first = [phrase("gap-package", name=name, pins=pin.split(" or ")) for name, pin in lacking]
+        first = [*map(str.strip, first[:3]), *["…"] * (len(first) > 3)]
         return phrase("gap-packages", count=len(lacking), all=len(self.versions), first=first)
 
     def mend(self) -> None:  # a package without a RECORD; what pip had moved aside, under a tilde

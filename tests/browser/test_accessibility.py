@@ -14,7 +14,7 @@ DARK = "document.documentElement.classList.contains('quarto-dark')"
 FIRST_ENTRIES = """document.querySelectorAll('main section').forEach(
     part => [...part.children].slice(4).forEach(each => each.remove()))"""
 # A page of each kind; the others are looked at by `make prove`.
-KINDS = ["index", "quickstart", "check", "troubleshooting", "host/machine"]
+KINDS = ["index", "quickstart", "check", "troubleshooting", "host/machine", "zh/check"]
 OTHERS = ["zh/index", "install", "kernels", "download", "serve", "call", "fit", "versions"]
 PAGES = [*KINDS, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
 DESKTOP, PHONE = {"width": 1300, "height": 900}, {"width": 390, "height": 844}

@@ -1,8 +1,12 @@
 """The built docs, in a real browser at desktop and phone width; and the link check, on sites with
 mistakes."""
 
+import functools
+import http.server
 import re
 import shutil
+import threading
+from os.path import dirname, join, normpath
 from pathlib import Path
 
 import pytest
@@ -10,8 +14,9 @@ from build_docs import PUBLISHED
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = [1300, 390]
-PAGES = ["index", "zh/index", "quickstart", "check", "call", "base/settings"]
+PAGES = ["index", "zh/index", "quickstart", "check", "call", "zh/cards", "base/settings"]
 CHAPTERS = ["check", "install", "kernels", "download", "serve", "call", "fit"]
+CHINESE = "zh/index.html"
 # What a box shows of its lines: boxes whose text is wider than they are, and cannot be scrolled.
 CUT = """boxes => boxes.filter(box => box.offsetParent && box.scrollWidth > box.clientWidth + 1
     && getComputedStyle(box).overflowX !== "auto").length"""
@@ -185,15 +190,22 @@ def test_the_library_is_grouped_and_folded(opened):
 
 
 def test_every_page_is_in_the_sidebar(docs):
-    listed = set(re.findall(r'href="([^"#:]+\.html)"', (docs / "index.html").read_text("utf8")))
+    def listed(page: str) -> set[str]:
+        links = re.findall(r'href="([^"#:]+\.html)', (docs / page).read_text("utf8"))
+        return {normpath(join(dirname(page), link)) for link in links}
+
     built = {path.relative_to(docs).as_posix() for path in docs.rglob("*.html")}
-    assert built - listed == set()
+    assert built - listed("index.html") == {each for each in built if each[:3] == "zh/"} - {CHINESE}
+    assert {each for each in built if each[:3] == "zh/"} - listed(CHINESE) == set()
+    assert {each.partition("/")[0] for each in listed(CHINESE)} >= {"zh", "host", "engine", "faces"}
 
 
-def test_no_link_of_the_front_page_leads_to_itself(opened):
-    links = opened("index").locator("main section a:not(.anchorjs-link), main > p a")
+@pytest.mark.parametrize("name, other", [("index", "zh/index"), ("zh/index", "index")])
+def test_no_link_of_the_front_page_leads_to_itself(opened, docs, name, other):
+    links = opened(name).locator("main section a:not(.anchorjs-link), main > p a")
     found = links.evaluate_all("links => links.map(link => link.href)")
-    assert found and not [link for link in found if link.endswith(("/index.html", "/"))]
+    home = [link for link in found if link.endswith(("/index.html", "/"))]
+    assert home == [(docs / f"{other}.html").as_uri()], "the same page in the other language"
 
 
 def test_a_table_holds_on_a_phone(opened):
@@ -217,6 +229,112 @@ def test_the_walk_in_the_sidebar(browser, docs):
             assert page.url.endswith(f"/{following}.html")
     finally:
         page.close()
+
+
+# ---- in Chinese ----
+
+HAN = re.compile("[\u4e00-\u9fff]")
+NAMES = re.compile(r"\b(?:English|Qwen3|notebook|make lab|\S+\.ipynb|CANN|A2|A3|NPU|\d+)\b")
+# The frame of a page: all that is not its text, with what a reader of screens hears of it.
+FRAME = """() => {
+    const parts = document.querySelectorAll(
+        "#quarto-header, #quarto-sidebar, #toc-title, .page-tools, .page-navigation, .skip-link");
+    const said = [];
+    for (const part of parts) {
+        said.push(...part.innerText.split("\\n"));
+        for (const each of [part, ...part.querySelectorAll("*")])
+            for (const name of ["aria-label", "title", "placeholder"])
+                if (each.getAttribute(name)) said.push(each.getAttribute(name));
+    }
+    return said.map(text => text.trim()).filter(Boolean);
+}"""
+
+
+@pytest.mark.parametrize("name", ["zh/index", "zh/check"])
+def test_the_frame_of_a_chinese_page_is_chinese(opened, name):
+    page = opened(name)
+    assert page.locator("html").get_attribute("lang") == "zh-CN"
+    said = page.evaluate(FRAME)
+    rest = {text for text in said if not HAN.search(text) and NAMES.sub("", text).strip()}
+    assert rest == {">"} & rest and len(said) > 40, rest
+    assert page.locator(".navbar-brand").get_attribute("href") == "index.html"
+    assert page.locator("#quarto-sidebar a", has_text="程序库").count() == 0
+    sections = page.locator("#quarto-sidebar .sidebar-group").all_inner_texts()
+    assert sections[-1] == "程序库（英文）" and len(sections) == 5
+    page.set_viewport_size({"width": 390, "height": 844})
+    boxes = page.locator("main pre, main .sd-table, main .lane")
+    assert (boxes.evaluate_all(CUT), boxes.evaluate_all(BEYOND)) == (0, [])
+
+
+def test_the_neighbours_of_a_chinese_page_are_chinese(docs):
+    "The last one leads to no English page of the library."
+    for path in (docs / "zh").glob("*.html"):
+        text = path.read_text("utf8")
+        (around,) = re.findall(r'class="page-navigation">(.*?)</nav>', text) or [""]
+        assert "../" not in around and (HAN.search(around) or not around), path.name
+
+
+@pytest.mark.parametrize("name", ["index", "check", "proved"])
+def test_the_languages_lead_to_the_same_page(opened, name):
+    page = opened(name)
+    links = page.locator('head link[rel="alternate"]')
+    assert [each.get_attribute("hreflang") for each in links.all()] == ["en", "zh-CN"]
+    page.get_by_role("link", name="中文", exact=True).first.click()
+    assert page.url.endswith(f"/zh/{name}.html")
+    assert page.locator('.navbar [aria-current="true"]').inner_text() == "中文"
+    page.locator(".navbar").get_by_role("link", name="English", exact=True).click()
+    assert page.url.endswith(f"/{name}.html") and "/zh/" not in page.url
+    assert page.locator('.navbar [aria-current="true"]').inner_text() == "English"
+
+
+def test_a_page_of_the_library_leads_to_the_chinese_front_page(opened):
+    page = opened("host/machine")
+    assert page.locator('head link[rel="alternate"]').count() == 0
+    link = page.get_by_role("link", name="中文", exact=True)
+    assert link.get_attribute("title") == "本页只有英文，转到中文首页"
+    link.click()
+    assert page.url.endswith(f"/{CHINESE}")
+
+
+def test_nothing_chinese_slants(opened):
+    "Chinese has no italics: what is stressed stands upright, and is seen all the same."
+    style = "box => [getComputedStyle(box).fontStyle, Number(getComputedStyle(box).fontWeight)]"
+    found = opened("zh/versions").locator("main em").evaluate_all(f"boxes => boxes.map({style})")
+    assert found and {tuple(each) for each in found} == {("normal", 600)}
+    assert opened("versions").locator("main em").first.evaluate(style)[0] == "italic"
+
+
+def test_a_search_finds_words_of_two_letters_in_the_pages_language(browser, docs):
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    handler = functools.partial(Quiet, directory=str(docs))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = browser.new_page()
+
+        def found(name: str, words: str) -> list[str]:
+            page.goto(f"http://127.0.0.1:{server.server_port}/{name}.html")
+            page.locator("#quarto-search input").fill(words)
+            page.locator(".search-result, .search-none").first.wait_for(state="visible")
+            return page.locator(".search-result").evaluate_all("all => all.map(one => one.href)")
+
+        try:
+            for words in ("驱动", "显存", "版本组合"):
+                links = found("zh/check", words)
+                assert len(links) > 5 and all("/zh/" in link for link in links), words
+                assert words in page.locator(".smalldocs-search-results").inner_text()
+            links = found("zh/check", "run_plan")  # a name: the library is English, and comes last
+            chinese = ["/zh/" in link for link in links]
+            assert chinese == sorted(chinese, reverse=True) and {*chinese} == {True, False}
+            assert "（英文）" in page.locator(".search-result").last.inner_text()
+            assert not any("/zh/" in link for link in found("check", "driver"))
+            assert found("zh/check", "qqqqzzzz") == []
+            assert page.locator(".search-none").inner_text() == "没有找到"
+        finally:
+            page.close()
+            server.shutdown()
 
 
 def test_quarto_is_used_where_it_is(monkeypatch, tmp_path):

@@ -1,6 +1,7 @@
 "The contract before servers that break it, each in one way."
 
 import json
+import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -8,7 +9,7 @@ import pytest
 
 from qwen_npu_tut.base.events import table
 from qwen_npu_tut.server.client import Endpoint
-from qwen_npu_tut.contract import QUESTIONS, answer_of, contract
+from qwen_npu_tut.contract import QUESTIONS, answer_of, contract, not_asked
 
 
 class Broken(BaseHTTPRequestHandler):
@@ -124,6 +125,26 @@ def test_what_is_not_there_fails_and_nothing_raises(broken):
     assert found["wrong-key-401"].result == "unsupported" and all(
         each.evidence for each in found.values()
     )
+
+
+def test_what_is_seen_is_told_in_the_readers_language(broken, monkeypatch):
+    "Names and values stay; what is ours of it is Chinese."
+    service = Endpoint(broken(""), retries=0)
+    monkeypatch.setenv("QWEN_NPU_LANG", "zh")
+    seen = {each.id: each.evidence for each in contract(service)}
+    assert seen["models-list"] == "模型：['m']"
+    assert seen["finish-length"] == "stop，2 个 token"
+    assert seen["stream-order"].startswith("2 个 chunk，role 为 assistant")
+    assert seen["tool-required"].startswith("没有调用工具；content 为 'hi'")
+    assert seen["wrong-key-401"] == "该地址不要求密钥，或没有提供密钥"
+    ours = {name: text for name, text in seen.items() if re.search("[\u4e00-\u9fff]", text)}
+    assert len(ours) > 15 and not [each for each in ours.values() if "of the" in each]
+
+
+def test_why_a_question_is_spared_is_told_in_chinese(monkeypatch):
+    monkeypatch.setenv("QWEN_NPU_LANG", "zh")
+    ascend = {"version": "0.5.3rc0", "device": "npu", "grammar_backend": "xgrammar"}
+    assert not_asked(ascend)["json-schema"].startswith("未测试，因为会使服务退出：")
 
 
 def test_the_command(run, broken):

@@ -3,7 +3,7 @@
 import ast
 import builtins
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from docs_cells import (
@@ -21,7 +21,8 @@ from docs_cells import (
     text,
     used,
 )
-from docs_site import WORDS, page_tools
+from docs_site import WORDS, page_tools, twin
+from run_notebooks import LABELS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("nbs/**/[!.]*.ipynb"))
@@ -185,7 +186,22 @@ def test_what_a_page_offers():
     page = page_tools(Path("host/machine.ipynb"), "")
     assert "make lab" not in page and 'href="machine.ipynb" download' in page
     assert "edit" not in page
-    assert "下载" in page_tools(Path("zh/index.ipynb"), "")
+    chinese = page_tools(Path("zh/05_serve.ipynb"), "https://hub.example/me/it")
+    assert "下载" in chinese and "<code>zh/05_serve.ipynb</code>" in chinese
+    assert 'edit/main/nbs/zh/_05_serve.md"' in chinese, "the notebook is made: its text is edited"
+
+
+def test_both_languages_have_every_word():
+    chinese = WORDS["zh"].keys() - {*LABELS.values()}  # what outputs say, in the words of the page
+    assert chinese == WORDS["en"].keys() and {*LABELS.values()} < WORDS["zh"].keys()
+
+
+@pytest.mark.parametrize(
+    "page, other", [("check.html", "zh/check.html"), ("base/files.html", "zh/base/files.html")]
+)
+def test_twins(page, other):
+    assert twin(PurePosixPath(page)) == PurePosixPath(other)
+    assert twin(PurePosixPath(other)) == PurePosixPath(page)
 
 
 def test_a_cell_of_two_lanes_shows_each_under_its_name():

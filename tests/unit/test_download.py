@@ -35,6 +35,7 @@ from qwen_npu_tut.rehearsal.hub import LISTING, Answers, Corrupt, Cut, Fault, Sl
 from qwen_npu_tut.rehearsal.hub import Hub, small_model
 from qwen_npu_tut.model.folder import model_folder, read_receipt, receipt_file, verify
 from qwen_npu_tut.base.events import Problem
+from qwen_npu_tut.base.settings import shown
 from qwen_npu_tut.model.hubs import chosen_hub, hub_problem
 
 PROGRAM = f"""
@@ -473,6 +474,22 @@ def test_a_file_hurt_afterwards_is_named_and_fetched_alone(original, hurt, whole
     with Hub(original, MODEL) as hub:
         assert download(MODEL, hub=hub.url)
     assert set(hub.sent) == {SECOND} and same(folder, original)
+
+
+def test_what_is_wrong_with_a_folder_is_told_in_the_readers_language(original, monkeypatch):
+    "Whole, or what is wrong with each file."
+    with Hub(original, MODEL) as hub:
+        folder = download(MODEL, hub=hub.url).folder
+    monkeypatch.setenv("QWEN_NPU_LANG", "zh")
+    assert str(proved(folder)) == f"{shown(folder)} 完整：5 个文件，6.0 MB。"
+    os.truncate(folder / SECOND, 1000)
+    (folder / "config.json").unlink()
+    lines = str(verify(folder)).splitlines()
+    assert lines[0] == f"{shown(folder)} 中的模型不完整："
+    assert lines[1].startswith(f"  {SECOND}：大小为 1000 字节，应为 ")
+    assert lines[2] == "  config.json：缺失。"
+    with pytest.raises(Problem, match="请补全模型"):
+        proved(folder).or_problem()
 
 
 def test_a_torn_receipt_counts_as_none(original):

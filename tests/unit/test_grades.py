@@ -91,7 +91,8 @@ def test_the_page_tells_every_claim(language):
     )
     for row in ROWS:
         found = [grade for grade in GRADES if grade in row]
-        assert f"| {row['what'][language]} | {', '.join(found)} |" in told
+        listed = {"en": ", ", "zh": "、"}[language].join(found)
+        assert f"| {row['what'][language]} | {listed} |" in told
         (line,) = re.findall(rf"^\| {re.escape(row['what'][language])} \| (\*\*.*)$", told, re.M)
         assert line.count("<br>") == len(found) - 1
         for grade in found:

@@ -142,6 +142,17 @@ def test_a_unit_needs_a_port(run):
     assert code == 2 and "needs a port of its own" in err
 
 
+def test_a_unit_is_called_in_the_readers_language(run, monkeypatch):
+    line = ("export", "systemd", "--stack", "cpu", "--model", "owner/Small-8B")
+    units = []
+    for language in ("en", "zh"):
+        monkeypatch.setenv("QWEN_NPU_LANG", language)
+        units.append(run(*line)[1].splitlines())
+    assert units[0][1] == "Description=Small-8B on SGLang, stack cpu"
+    assert units[1][1] == "Description=SGLang 上的 Small-8B，版本组合 cpu"
+    assert units[0][2:] == units[1][2:] != []
+
+
 def test_no_key_is_in_a_unit(server):
     made = launch(Settings(api_key="sk-very-secret"), Engine(server, stacks()["cpu"]), {})
     text = handover.systemd_unit(made, "/usr/bin/qwen-npu", "qwen")

@@ -2,6 +2,7 @@
 and its grade, which an emulated NPU's record cannot change."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -257,3 +258,30 @@ def test_without_an_npu_it_says_so(private_home, monkeypatch, tmp_path):
     with pytest.raises(Problem, match="no NPU of the series"):
         npu.record(tmp_path / "out.json")
     assert not (tmp_path / "out.json").exists()
+    monkeypatch.setenv("QWEN_NPU_LANG", "zh")
+    with pytest.raises(Problem, match="本机没有 A2 或 A3 系列的 NPU。"):
+        npu.record(tmp_path / "out.json")
+
+
+def test_a_walk_is_told_in_the_readers_language_and_recorded_in_english(
+    private_home, monkeypatch, tmp_path, capsys
+):
+    shell = 'echo "$QWEN_NPU_LANG"'
+    lines = {"one": ["sh", "-c", shell], "two": ["sh", "-c", f"{shell}; exit 3"]}
+    monkeypatch.setattr(npu, "stages", lambda stack: lines)
+    monkeypatch.setattr(npu, "packages", lambda engine: {})
+    monkeypatch.setenv("QWEN_NPU_LANG", "zh")
+    assert npu.record(tmp_path / "out.json", "cpu") == 1
+    told = re.sub(r"[0-9.]+ 秒", "0 秒", capsys.readouterr().out)
+    assert told == (
+        "== one\n-- one：完成，0 秒\n== two\n-- two：退出码 3，0 秒\n"
+        "已写入 out.json：2 个阶段中有 1 个成功。发送之前请先看一遍内容。\n"
+    )
+    ran = json.loads((tmp_path / "out.json").read_text(encoding="utf8"))["stages"]
+    assert [(each["code"], each["output"]) for each in ran.values()] == [(0, "en\n"), (3, "en\n")]
+
+
+@pytest.mark.parametrize("row", npu.SENTENCES.values())
+def test_its_sentences_are_there_in_both_languages(row):
+    english, chinese = (sorted(re.findall("{.*?}", row[each])) for each in ("en", "zh"))
+    assert english == chinese and re.search("[\u4e00-\u9fff]", row["zh"])

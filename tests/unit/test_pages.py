@@ -299,6 +299,18 @@ def test_where_there_is_a_site_its_address_is_printed(monkeypatch):
     assert cli._see("messages", "usage") == expected
 
 
+def test_a_chinese_line_leads_to_the_chinese_page(monkeypatch):
+    monkeypatch.setenv("QWEN_NPU_LANG", "zh")
+    (line,) = cli._see("messages", "usage")
+    assert (
+        "nbs/zh/messages.ipynb 中的条目 usage" in line and anchors(TEXTS["messages", "zh"])["usage"]
+    )
+    site = {"doc_host": "https://docs.example.org", "doc_baseurl": "/guide"}
+    monkeypatch.setitem(_modidx.d, "settings", site)
+    expected = ["更多说明：https://docs.example.org/guide/zh/messages.html#usage"]
+    assert cli._see("messages", "usage") == expected
+
+
 @pytest.mark.parametrize("name", sorted({*PROBLEMS} - {"interrupted"}))
 def test_a_problem_leads_to_its_entry(name):
     values = {each: "x" for part in ("what", "fix") for each in fields_in(PROBLEMS[name][part])}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbdev.test
 import pages
 import pytest
 import translate
@@ -361,6 +362,13 @@ def test_code_and_outputs_are_the_same(name):
     english = code_of(translate.BOOK / f"{name}.ipynb")
     chinese = code_of(translate.CHINESE / f"{name}.ipynb")
     assert [(id, translate.EXPORTS.sub("", code), out) for id, code, out in english] == chinese
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nbdev_runs_no_made_page(name, monkeypatch):
+    "Its code was run as the English page's."
+    monkeypatch.setattr(nbdev.test, "CaptureShell", lambda *_: pytest.fail("it was run"))
+    assert nbdev.test.test_nb(translate.CHINESE / f"{name}.ipynb") == (True, 0)
 
 
 @pytest.mark.parametrize("name", NAMES)
