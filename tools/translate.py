@@ -93,8 +93,9 @@ def spans(text: str) -> list[str]:
 
 
 def typed(text: str) -> list[str]:
-    "The lines of code between a text's fences, without comments."
-    lines = "\n".join(FENCE.findall(text)).splitlines()
+    "The lines between a text's fences, without comments; what a program prints may be Chinese."
+    fences = [each for each in FENCE.findall(text) if not each.startswith("```text")]
+    lines = "\n".join(fences).splitlines()
     return [said for line in lines if (said := re.sub(r"(^|\s)# .*", "", line).strip())]
 
 
