@@ -27,6 +27,7 @@ CHINESE = BOOK / "zh"
 KEY = re.compile(r"<!-- (cell|gone) (\S+) ([0-9a-f]{8}) -->")
 LIKE_KEY = re.compile(r"\s*<!-* *(cell|gone)\b", re.I)
 FENCE = re.compile(r"(^```.*?^```$)", re.M | re.S)
+TERMINAL = re.compile(r'^<div class="terminal">$.*?^</div>$', re.M | re.S)
 CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.S)
 LINK = re.compile(r"(\]\(|(?:href|src)=\")([^)\s\"]+)")
 HEADING = re.compile(r"^(#{2,6}) +(.+?)$", re.M)
@@ -93,8 +94,8 @@ def spans(text: str) -> list[str]:
 
 
 def typed(text: str) -> list[str]:
-    "The lines of code between a text's fences, without comments."
-    lines = "\n".join(FENCE.findall(text)).splitlines()
+    "The lines of code between a text's fences, without comments; what a terminal shows is none."
+    lines = "\n".join(FENCE.findall(TERMINAL.sub("", text))).splitlines()
     return [said for line in lines if (said := re.sub(r"(^|\s)# .*", "", line).strip())]
 
 

@@ -116,7 +116,9 @@ def main() -> None:
     for stream in filter(lambda each: hasattr(each, "reconfigure"), (sys.stdout, sys.stderr)):
         stream.reconfigure(errors="backslashreplace")  # a letter that it lacks is no error
     try:
-        try: code = app(prog_name="qwen-npu", standalone_mode=False) or 0
+        try:
+            code = app(prog_name="qwen-npu", standalone_mode=False) or 0
+            if code == 130: raise KeyboardInterrupt  # typer has made a number of it
         except Problem as error: wrong = error
         except typer.TyperException as error:
             wrong = problem("usage", what=_framed(error.format_message(), "usage"))

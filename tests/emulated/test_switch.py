@@ -167,7 +167,11 @@ def test_every_sentence_is_there_and_each_is_used():
     assert all(row["en"] and row["zh"] and set(row) == {"en", "zh"} for row in texts.values())
     sources = "".join(path.read_text(encoding="utf8") for path in WING.glob("*.py"))
     assert set(re.findall(r'\b(?:said|text)\(\s*"([\w-]+)"', sources)) == set(texts)
-    for row in texts.values():
+    given = re.findall(r'(?:lacking|fits|within)\(\s*[\w"]+, (?:word\()?"([^"]+)"', sources)
+    words = switch.sentences("words")
+    assert set(words) <= set(given)
+    assert not [each for each in given if " " in each and each not in words]
+    for row in (*texts.values(), *words.values()):
         values = set(re.findall(r"{(\w+)", row["en"]))
         assert set(re.findall(r"{(\w+)", row["zh"])) == values
 
@@ -181,6 +185,8 @@ def test_it_speaks_the_readers_language(monkeypatch):
         assert switch.text(name) == row["zh"]
         assert re.search("[\u4e00-\u9fff]", row["zh"]) or name == "out-of-memory"
     assert texts["out-of-memory"]["zh"] == texts["out-of-memory"]["en"], "torch_npu's own words"
+    assert switch.word("odd columns", count=3) == "奇数列（3 列）"
+    assert switch.word("atten_mask") == "atten_mask"
     monkeypatch.setenv("QWEN_NPU_LANG", "en")
     assert switch.text("mapped") == texts["mapped"]["en"]
 

@@ -209,7 +209,7 @@ def from_check_to_a_streamed_reply(opened, screenshots, panel_home):
     assert not birth(server["pid"])
     panel.press("启动")
     panel.see("进行中：qwen-npu serve")
-    panel.see("imports")
+    panel.see("导入模块")  # a job speaks the language of the panel
     panel.press("停止")  # while it loads
     panel.see("已停止。")
     assert not (panel_home / "servers/panel.json").exists()

@@ -185,7 +185,10 @@ def test_control_c_is_130(monkeypatch, run):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(walk, "choose", interrupted)
-    assert run("plan")[0] == 130
+    code, out, err = run("plan")
+    assert (code, out) == (130, "") and err.startswith("Stopped.\n")
+    monkeypatch.setenv("QWEN_NPU_LANG", "zh")
+    assert run("plan")[2].startswith("已停止。\n")
 
 
 @pytest.mark.parametrize("buffered", [True, False])

@@ -30,6 +30,7 @@ CODE = {
     "code0002": "#| default_exp x",
     "code0003": "#| lanes\nf()",
 }
+SHOWN = '<div class="terminal">\n\n```text\n{}\n```\n\n</div>'
 OUTPUT = {"output_type": "stream", "name": "stdout", "text": ["1\n"]}
 
 
@@ -297,6 +298,8 @@ def test_diff_says_what_changed_in_the_english(book, tool):
         ("## A\n\n### B", "## 甲", ["has the headings ['##'], the English ['##', '###']"]),
         ("```sh\nmake up # go\n```", "```sh\nmake up  # 开始\n```", []),
         ("```sh\nmake up\n```", "```sh\nmake down\n```", ["lacks the line 'make up'"]),
+        ("```text\npip a\n```", "```text\npip b\n```", ["lacks the line 'pip a'"]),
+        (SHOWN.format("done  2 s"), SHOWN.format("完成  2 s"), []),
         ("one `a` and ``b`c``", "`a`", ["lacks `b`c`"]),
         ("the driver", "司机", ["says 'driver' otherwise than the glossary: 驱动"]),
         ("the driver", "驱动", []),

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from itertools import accumulate, pairwise
 from .graphs import step
 from .operators import fits, lacking, within
+from .switch import word
 
 # %% ../../../nbs/rehearsal/emulated/attention.ipynb #atte0008
 def attend(query, keys, values, lengths, scale: float, causal: bool):
@@ -127,7 +128,8 @@ def query_spans(operator: str, query, layout: str, heads: int, lengths) -> tuple
 def key_slots(operator: str, key, layout: str, lengths, table, page: int) -> tuple[list, Callable]:
     "(rows in all of each sequence, `slots`), for pages, for TND, for a batch."
     if table is not None:
-        if key.dim() != 3: raise lacking(operator, f"pages of {key.dim()} dimensions")
+        if key.dim() != 3:
+            raise lacking(operator, word("pages of several dimensions", count=key.dim()))
         fits(operator, "a page", key.shape[1:2], (page,))
         return numbers(lengths), paged(operator, table, page, len(key))
     if layout == "TND":

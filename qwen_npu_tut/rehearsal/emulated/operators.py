@@ -13,17 +13,17 @@ __all__ = ['alloc_extend_kernel', 'OPERATORS', 'lacking', 'fits', 'within', 'nor
 import torch
 import torch.nn.functional as F
 from .graphs import step
-from .switch import said
+from .switch import said, word
 
 # %% ../../../nbs/rehearsal/emulated/operators.ipynb #oper0008
 def lacking(operator: str, what: str) -> NotImplementedError:
     "What an operator raises that is emulated, but not with `what`."
-    return NotImplementedError(said("operator-lacks", operator=operator, what=what))
+    return NotImplementedError(said("operator-lacks", operator=operator, what=word(what)))
 
 def fits(operator: str, what: str, shape, wanted) -> None:
     "RuntimeError where a tensor has not the shape that the others ask for."
     if tuple(shape) == tuple(wanted): return
-    raise RuntimeError(said("operator-shape", operator=operator, what=what,
+    raise RuntimeError(said("operator-shape", operator=operator, what=word(what),
                             shape=list(shape), wanted=list(wanted)))
 
 def within(operator: str, what: str, values, least: int, most: int) -> None:
@@ -31,7 +31,7 @@ def within(operator: str, what: str, values, least: int, most: int) -> None:
     if not values.numel(): return
     for value in map(int, torch.aminmax(values)):
         if least <= value <= most: continue
-        raise RuntimeError(said("operator-range", operator=operator, what=what,
+        raise RuntimeError(said("operator-range", operator=operator, what=word(what),
                                 value=value, least=least, most=most))
 
 # %% ../../../nbs/rehearsal/emulated/operators.ipynb #oper0011
@@ -65,7 +65,7 @@ def npu_gemma_rms_norm(self, gamma, epsilon=1e-6):
 @step
 def npu_swiglu(self, dim=-1):
     "SiLU of the first half times the second: layers/activation.py:167. Halves must be equal."
-    if self.shape[dim] % 2: raise lacking("npu_swiglu", f"{self.shape[dim]} columns, an odd number")
+    if self.shape[dim] % 2: raise lacking("npu_swiglu", word("odd columns", count=self.shape[dim]))
     first, second = self.float().chunk(2, dim)
     return (F.silu(first) * second).to(self.dtype)
 
