@@ -214,7 +214,8 @@ def versions(p: Picture) -> None:
     for grade, (letter, hue) in LETTERS.items():
         if grade not in used:
             continue
-        lines = wrapped(f"{grade}: {grades[grade][p.language]}", WIDTH - 2 * EDGE - 34, "soft")
+        told = p.say("grade", grade=grade, meaning=grades[grade][p.language])
+        lines = wrapped(told, WIDTH - 2 * EDGE - 34, "soft")
         p.box(x, y, 24, 22, letter, hue, ("bold",))
         for line in lines:
             p.text(x + 34, y + 16, line, "soft")
