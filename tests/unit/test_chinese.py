@@ -245,7 +245,7 @@ def test_a_cause_is_chinese(chinese):
 
 def test_a_code_is_told_in_chinese(chinese):
     (cause,) = diagnose(io.BytesIO(b"aclInit failed, error code is 507899\n"))
-    assert cause.cause == "代码 507899 的含义：驱动内部错误。"
+    assert cause.cause == "错误码 507899 的含义：驱动内部错误。"
     (cause,) = diagnose(io.BytesIO(b"RuntimeError: ERR02200 DIST call hccl api failed.\n"))[:1]
     assert not english(cause.cause)
 
