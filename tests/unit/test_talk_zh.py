@@ -249,7 +249,7 @@ def test_tables_are_in_line(run, chinese):
     out = run("check", "--machine", str(A2), "--stack", "cann-9.1")[1].splitlines()
     levels = [each for each in out if re.match("(正常|警告|阻塞) ", each)]
     assert {each[:2] for each in levels} == {"正常", "警告", "阻塞"} and starts(levels, 1) == {9}
-    below = [each for each in out if re.match(" +(处理|出处) ", each)]
+    below = [each for each in out if re.match(" +(解决办法|出处) ", each)]
     assert len(below) > 3 and {columns(re.match(r" +\S+ +", each)[0]) for each in below} == {27}
     out = run("plan", "--machine", str(A2), "--stack", "cann-8.5")[1].splitlines()
     rows = [each for each in out if re.match("(需自备|待执行|已完成|已知) ", each)]
@@ -271,9 +271,9 @@ def test_json_keeps_its_keys_and_ids(run, monkeypatch):
 
 def test_a_download_is_told_in_chinese(chinese):
     event = Event("downloading", "a.bin", done=10**9, total=2 * 10**9, rate=10**7)
-    assert terminal.running_line(event) == "a.bin  1.0 GB / 2.0 GB（50 %）10.0 MB/s，剩余 2 分钟"
+    assert terminal.running_line(event) == "a.bin  1.0 GB / 2.0 GB（50%）10.0 MB/s，剩余 2 分钟"
     stalled = Event("downloading", "a.bin", done=10**9, total=2 * 10**9)
-    assert terminal.running_line(stalled) == "a.bin  1.0 GB / 2.0 GB（50 %）"
+    assert terminal.running_line(stalled) == "a.bin  1.0 GB / 2.0 GB（50%）"
 
 
 def test_the_end_of_a_log_is_told_in_chinese(chinese, tmp_path):
