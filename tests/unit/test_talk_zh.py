@@ -62,13 +62,14 @@ def test_every_chinese_is_simplified_chinese(named, monkeypatch):
 def test_a_terminal_without_chinese_letters_gets_english(words, code, tmp_path):
     words = [*words, "--machine", str(A2), "--stack", "cann-9.1"] if words == ["check"] else words
     said = {}
-    for encoding in ("utf-8", "ascii", "latin-1"):
+    for encoding in ("utf-8", "ascii", "latin-1", "big5", "shift_jis"):
         spoken = {"LANG": "zh_CN.UTF-8", "PYTHONIOENCODING": encoding}
         done = shell(*words, **spoken, QWEN_NPU_HOME=str(tmp_path))
         assert done.returncode == code
         said[encoding] = done.stdout + done.stderr
     plain = shell(*words, QWEN_NPU_LANG="en", QWEN_NPU_HOME=str(tmp_path))
-    assert said["ascii"] == said["latin-1"] == plain.stdout + plain.stderr
+    english = plain.stdout + plain.stderr
+    assert said["ascii"] == said["latin-1"] == said["big5"] == said["shift_jis"] == english
     assert re.search(f"[{HAN}]", said["utf-8"].decode())
 
 
