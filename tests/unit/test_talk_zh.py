@@ -90,6 +90,16 @@ def test_a_letter_that_a_terminal_lacks_stops_nothing(encoding, serving, tmp_pat
     assert "/nö/中👩" in json.loads(code.stdout.decode(encoding))["error"]["what"]
 
 
+@pytest.mark.parametrize("named, said", [("en", "A name is longer"), ("zh", "名称超过了")])
+def test_a_name_too_long_for_the_file_system_is_no_traceback(named, said, tmp_path):
+    "86 Chinese letters are more than the 255 bytes that a folder's name may have."
+    home = str(tmp_path / ("坏" * 86))
+    for words, there in ((["verify", "x" * 5000], str(tmp_path)), (["status"], home)):
+        done = shell(*words, QWEN_NPU_LANG=named, QWEN_NPU_HOME=there)
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert done.stderr.decode().startswith(said) and b"name-too-long" in done.stderr
+
+
 # ---- help ----
 
 # Names and values, which stay as they are.
