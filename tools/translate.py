@@ -33,7 +33,7 @@ CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.S)
 LINK = re.compile(r"(\]\(|(?:href|src)=\")([^)\s\"]+)")
 HEADING = re.compile(r"^(#{2,6}) +(.+?)$", re.M)
 NAME = re.compile(r"(?<![\w./-])[A-Za-z]+\d[\w-]*|(?<![\w./-])\d[\d.]*rc\d+")  # A2, 0.5.3rc0
-NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)*(?![\w]*_)")
+NUMBER = re.compile(r"(?<![\w.])(\d[\d,]*(?:\.\d+)*)(?![\w]*_) ?((?:[GMKT]i?B|%|ms)(?!\w)|)")
 ENGLISH_LINE = re.compile(r"\[中文\]\(zh/(\S+)\)")
 EXPORTS = re.compile(r"^#\| *(?:default_exp|export[si]?)\b.*\n?", re.M)
 CHANGED = "*英文原文已更新，本段译文待修订。*"
@@ -165,10 +165,12 @@ def faults(english: str, chinese: str) -> list[str]:
     there = addresses(chinese)
     found += [f"lacks the address {each}" for each in addresses(english) if each not in there]
     found += [f"lacks {each}" for each in NAME.findall(prose(english)) if not stands(each, chinese)]
-    for number in NUMBER.findall(prose(english)):
+    for number, unit in NUMBER.findall(prose(english)):
         written = "|".join(map(re.escape, forms(number)))
-        if not re.search(rf"(?<![\d.])(?:{written})(?!\d)", chinese):
-            found.append(f"lacks the number {number}")
+        if not re.search(rf"(?<![\d.])(?:{written})(?!\d) ?{unit}", chinese):
+            found.append(f"lacks the number {number} {unit}".rstrip())
+    if re.search("[A-Za-z]{3} [A-Za-z]{2}", prose(english)) and not re.search("[一-鿿]", chinese):
+        found.append("has no Chinese")
     levels = [re.findall("^#+(?= )", FENCE.sub("", each), re.M) for each in (english, chinese)]
     if levels[0] != levels[1]:
         found.append(f"has the headings {levels[1]}, the English {levels[0]}")

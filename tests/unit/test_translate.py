@@ -371,6 +371,8 @@ def test_diff_says_what_changed_in_the_english(book, tool):
         (SHOWN.format("done  2 s"), SHOWN.format("完成  2 s"), []),
         ("one `a` and ``b`c``", "`a`", ["lacks `b`c`"]),
         ("123,456,789", "1.23457 亿", ["lacks the number 123,456,789"]),
+        ("40 GB, 9 % in 5 ms", "40 MB，5ms 内 9%", ["lacks the number 40 GB"]),
+        ("The server runs.", "The server runs.", ["has no Chinese"]),
         ("an A2 server", "A3 服务器", ["lacks A2"]),
         ("0.5.3rc0", "0.5.3", ["lacks 0.5.3rc0"]),
         ("Qwen3-8B", "用Qwen3-8B。", []),
