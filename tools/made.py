@@ -18,7 +18,7 @@ def settle(
     stale = {
         path: text
         for path, text in files.items()
-        if not path.exists() or path.read_text(encoding="utf8") != text
+        if not path.exists() or path.read_text(encoding="utf8", errors="replace") != text
     }
     for path, text in stale.items():
         if check:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import posixpath
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -25,13 +26,14 @@ ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "nbs"
 CHINESE = BOOK / "zh"
 KEY = re.compile(r"<!-- (cell|gone) (\S+) ([0-9a-f]{8}) -->")
-LIKE_KEY = re.compile(r"\s*<!-* *(cell|gone)\b", re.I)
+LIKE_KEY = re.compile(r"\s*[<＜][!！]|.*\b[0-9a-f]{8} *-->")  # a text has no other comments
 FENCE = re.compile(r"(^```.*?^```$)", re.M | re.S)
 TERMINAL = re.compile(r'^<div class="terminal">$.*?^</div>$', re.M | re.S)
 CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.S)
 LINK = re.compile(r"(\]\(|(?:href|src)=\")([^)\s\"]+)")
 HEADING = re.compile(r"^(#{2,6}) +(.+?)$", re.M)
-NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)*(?![\w]*_)")
+NAME = re.compile(r"(?<![\w./-])[A-Za-z]+\d[\w-]*|(?<![\w./-])\d[\d.]*rc\d+")  # A2, 0.5.3rc0
+NUMBER = re.compile(r"(?<![\w.])(\d[\d,]*(?:\.\d+)*)(?![\w]*_) ?((?:[GMKT]i?B|%|ms)(?!\w)|)")
 ENGLISH_LINE = re.compile(r"\[中文\]\(zh/(\S+)\)")
 EXPORTS = re.compile(r"^#\| *(?:default_exp|export[si]?)\b.*\n?", re.M)
 CHANGED = "*英文原文已更新，本段译文待修订。*"
@@ -99,10 +101,23 @@ def typed(text: str) -> list[str]:
     return [said for line in lines if (said := re.sub(r"(^|\s)# .*", "", line).strip())]
 
 
-def numbers(text: str) -> list[str]:
-    "Numbers in the words of a text, not those in its code and addresses."
+def prose(text: str) -> str:
+    "The words of a text, without its code and addresses."
     words = LINK.sub("](", CODE.sub("", FENCE.sub("", text)))
-    return NUMBER.findall(re.sub(r"https?://\S+", "", words))
+    return re.sub(r"https?://\S+", "", words)
+
+
+def addresses(text: str) -> list[str]:
+    "Where a text's links and pictures lead."
+    bare = re.findall(r"(?<![\w(\"`])https?://[\w./#?=&%~-]*[\w/]", CODE.sub("", text))
+    return [each[1] for each in LINK.findall(text)] + bare
+
+
+def stands(piece: str, text: str) -> bool:
+    "Whether a text has a piece of code or a name, not only as a part of a longer one."
+    before = r"(?<![A-Za-z0-9_-])" if piece[:1].isalnum() else ""
+    after = r"(?![A-Za-z0-9_-])" if piece[-1:].isalnum() else ""
+    return bool(re.search(before + re.escape(piece) + after, text))
 
 
 def forms(number: str) -> set[str]:
@@ -111,7 +126,7 @@ def forms(number: str) -> set[str]:
     found = {number, plain}
     if plain.isdigit():
         for size, sign in ((10**4, "万"), (10**8, "亿")):
-            part = f"{int(plain) / size:g}{sign}"
+            part = f"{int(plain) / size:.12g}{sign}"
             found |= {part, part.replace(sign, f" {sign}")} if int(plain) >= size else set()
     return found
 
@@ -119,10 +134,13 @@ def forms(number: str) -> set[str]:
 @cache
 def terms() -> list[tuple[re.Pattern, tuple[str, ...]]]:
     "Each term of the glossary that has a word of its own in Chinese, and the words that it may be."
-    table = tomllib.loads((ROOT / "tools" / "glossary.toml").read_text(encoding="utf8"))
+    try:
+        table = tomllib.loads((ROOT / "tools" / "glossary.toml").read_text(encoding="utf8"))
+        names = [(each["name"]["en"], each["name"]["zh"], each) for each in table["term"]]
+    except (OSError, ValueError, KeyError) as error:
+        raise Fault(f"tools/glossary.toml: a term without en or zh, or no TOML: {error}") from error
     found = []
-    for term in table["term"]:
-        english, chinese = term["name"]["en"], term["name"]["zh"]
+    for english, chinese, term in names:
         allowed = tuple(filter(None, re.split("[（）、，/ ]*[（）、，][（）、，/ ]*", chinese)))
         if term.get("loose") or english.lower() in chinese.lower():
             continue
@@ -135,21 +153,32 @@ def terms() -> list[tuple[re.Pattern, tuple[str, ...]]]:
 
 def faults(english: str, chinese: str) -> list[str]:
     "What of an English cell does not stand in its Chinese block."
+    if len(re.findall("^```", chinese, re.M)) % 2:
+        return ["has a fence ``` that does not end"]
     inside = "\n".join([*spans(chinese), *FENCE.findall(chinese)])
-    found = [f"lacks `{each}`" for each in spans(english) if each not in inside]
-    lines = typed(chinese)
-    found += [f"lacks the line {each!r}" for each in typed(english) if each not in lines]
-    addresses = [each[1] for each in LINK.findall(english)]
-    addresses += re.findall(r"<(https?://[^>\s]+)>", english)
-    found += [f"lacks the address {each}" for each in addresses if each not in chinese]
-    for number in numbers(english):
+    found = [f"lacks `{each}`" for each in spans(english) if not stands(each, inside)]
+    lines = (typed(english), typed(chinese))
+    found += [f"lacks the line {each!r}" for each in lines[0] if each not in lines[1]]
+    found += [f"has the line {each!r} besides" for each in lines[1] if each not in lines[0]]
+    if sorted(lines[0]) == sorted(lines[1]) and lines[0] != lines[1]:
+        found.append("has its lines of code in another order")
+    there = addresses(chinese)
+    found += [f"lacks the address {each}" for each in addresses(english) if each not in there]
+    found += [f"lacks {each}" for each in NAME.findall(prose(english)) if not stands(each, chinese)]
+    for number, unit in NUMBER.findall(prose(english)):
         written = "|".join(map(re.escape, forms(number)))
-        if not re.search(rf"(?<![\d.])(?:{written})(?!\d)", chinese):
-            found.append(f"lacks the number {number}")
-    levels = [[each[0] for each in HEADING.findall(FENCE.sub("", t))] for t in (english, chinese)]
+        if not re.search(rf"(?<![\d.])(?:{written})(?!\d) ?{unit}", chinese):
+            found.append(f"lacks the number {number} {unit}".rstrip())
+    if re.search("[A-Za-z]{3} [A-Za-z]{2}", prose(english)) and not re.search("[一-鿿]", chinese):
+        found.append("has no Chinese")
+    levels = [re.findall("^#+(?= )", FENCE.sub("", each), re.M) for each in (english, chinese)]
     if levels[0] != levels[1]:
         found.append(f"has the headings {levels[1]}, the English {levels[0]}")
-    words = CODE.sub("", LINK.sub("](", FENCE.sub("", english)))
+    for what, form in (("table rows", r"^\|"), ("list items", r"^ *(?:[-*]|\d+\.) ")):
+        there = [len(re.findall(form, FENCE.sub("", t), re.M)) for t in (english, chinese)]
+        if there[0] != there[1]:
+            found.append(f"has {there[1]} {what}, the English {there[0]}")
+    words = prose(english)
     for pattern, allowed in terms():
         if (word := pattern.search(words)) and not any(each in chinese for each in allowed):
             found.append(f"says {word[0]!r} otherwise than the glossary: {' or '.join(allowed)}")
@@ -199,22 +228,40 @@ def anchored(chinese: str, english: str) -> str:
     return "".join(part if n % 2 else HEADING.sub(named, part) for n, part in enumerate(parts))
 
 
+def read_notebook(name: str) -> dict:
+    "An English page. Fault: it cannot be read, or its cells have not an id each."
+    file = f"nbs/{name}.ipynb"
+    try:
+        page = json.loads((BOOK / f"{name}.ipynb").read_text(encoding="utf8"))
+        ids = [each["id"] for each in page["cells"]]
+    except (OSError, ValueError) as error:
+        raise Fault(f"{file}: it cannot be read: {error}") from error
+    except (KeyError, TypeError) as error:
+        raise Fault(f"{file}: it is no notebook whose cells have ids: nbdev_clean") from error
+    if twice := next((each for each in ids if ids.count(each) > 1), ""):
+        raise Fault(f"{file}: two cells have the id {twice}")
+    return page
+
+
 class Page:
     "One page of the book, its Chinese text, and how far the two agree."
 
     def __init__(self, name: str):
         self.name, self.path = name, CHINESE / f"_{name}.md"
-        english = json.loads((BOOK / f"{name}.ipynb").read_text(encoding="utf8"))
-        self.notebook = english
+        self.notebook = read_notebook(name)
         self.cells = {
-            each["id"]: "".join(each["source"])
-            for each in english["cells"]
+            each["id"]: words
+            for each in self.notebook["cells"]
             if each["cell_type"] == "markdown"
-            and not ENGLISH_LINE.fullmatch("".join(each["source"]).strip())
+            and (words := "".join(each["source"])).strip()
+            and not ENGLISH_LINE.fullmatch(words.strip())
         }
         try:
-            text = self.path.read_text(encoding="utf8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = self.path.read_bytes().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = error.object[: error.start].count(b"\n") + 1
+            raise Fault(f"nbs/zh/_{name}.md:{line}: it is not UTF-8: {error}") from error
+        except OSError as error:
             raise Fault(f"nbs/zh/_{name}.md: it cannot be read: {error}") from error
         self.blocks = read_blocks(text, f"nbs/zh/_{name}.md")
         self.by_cell = {each.cell: each for each in self.blocks}
@@ -279,7 +326,7 @@ class Page:
             source = "".join(cell["source"])
             if cell["cell_type"] == "code":
                 source = EXPORTS.sub("", source)
-            elif cell["cell_type"] == "markdown":
+            elif cell["cell_type"] == "markdown" and source.strip():
                 source = self.told(cell["id"], pages)
             if source.strip():
                 cells.append({**cell, "source": source})
@@ -293,6 +340,8 @@ def former(name: str, wanted: str, cell: str) -> str:
     "The English that a block was written for, from the history; empty where it is not there."
     file = f"nbs/{name}.ipynb"
     command = ["git", "log", "--format=%h", "--", file]
+    if not shutil.which("git"):
+        raise Fault("--diff needs git: it reads the English from the history")
     commits = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.split()
     for commit in commits:
         command = ["git", "show", f"{commit}:{file}"]
@@ -319,6 +368,19 @@ def pages() -> list[Page]:
     return list(map(Page, names))
 
 
+def without_chinese() -> list[str]:
+    "Pages of the book that lack a text; library pages stay English, tools/pages.py needs none."
+    found = []
+    for path in sorted(BOOK.glob("*.ipynb")):
+        made, text = CHINESE / path.name, CHINESE / f"_{path.stem}.md"
+        if text.exists():
+            continue
+        chapter = re.match(r"\d\d_", path.stem) or "#| default_exp" not in path.read_text("utf8")
+        ours = not made.exists() or f"/{text.name}" in made.read_text("utf8", errors="replace")
+        found += [path.stem] if chapter and ours else []
+    return found
+
+
 def main() -> int:  # exit code
     "Write texts and notebooks, or say what is out of date; then what is left to translate."
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -328,12 +390,19 @@ def main() -> int:  # exit code
     options = parser.parse_args()
     if options.check and options.accept:
         parser.error("--check writes nothing, and --accept does")
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a terminal without Chinese letters
     try:
         book = pages()
         for cell in filter(None, (options.diff, options.accept)):
-            page = next((each for each in book if cell in each.by_cell), None)
-            if not page or cell not in page.cells:
-                raise Fault(f"no page has a cell {cell} with a Chinese block")
+            having = [each for each in book if cell in each.by_cell]
+            if len(having) != 1:
+                names = " and ".join(each.name for each in having)
+                held = f"{names} have a" if having else "no page has a"
+                raise Fault(f"{held} cell {cell} with a Chinese block")
+            page = having[0]
+            if cell not in page.cells:
+                raise Fault(f"nbs/{page.name}.ipynb: the cell {cell} is gone")
             block, now = page.by_cell[cell], page.cells[cell]
             if options.diff:
                 lines = (former(page.name, block.digest, cell).splitlines(), now.splitlines())
@@ -342,17 +411,22 @@ def main() -> int:  # exit code
             block.digest = digest(now)
             page.path.write_text(page.text(), encoding="utf8")
             book = pages()
+        wrong = [fault for each in book for fault in each.faults()]
     except Fault as fault:
         print(fault, file=sys.stderr)
         return 1
     names = chinese_pages()
     files = {each.path: each.text() for each in book}
     files |= {CHINESE / f"{each.name}.ipynb": each.made(names) for each in book}
-    wrong = [fault for each in book for fault in each.faults()]
     print(*wrong, sep="\n", end="\n" if wrong else "", file=sys.stderr)
-    left = [line for each in book for line in each.lists()]
+    left = [f"no text  nbs/zh/_{name}.md" for name in without_chinese()]
+    left += [line for each in book for line in each.lists()]
     print(*left, sep="\n", end="\n" if left else "")
-    return max(settle(files, "tools/translate.py", options.check), int(bool(wrong)))
+    try:
+        return max(settle(files, "tools/translate.py", options.check), int(bool(wrong)))
+    except OSError as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

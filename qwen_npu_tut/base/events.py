@@ -63,7 +63,7 @@ def language() -> str:
     where the terminal has no Chinese letters."""
     names = ("QWEN_NPU_LANG", "LC_ALL", "LC_MESSAGES", "LANG")
     named = next(filter(None, map(os.environ.get, names)), "")
-    return "zh" if named.lower().startswith(("zh", "chinese")) and _written("中文") else "en"
+    return "zh" if named.lower().startswith(("zh", "chinese")) and _written("简体中文") else "en"
 
 def _written(text: str) -> bool:
     "Whether stdout and stderr can write a text: not where they are ASCII or Latin-1."

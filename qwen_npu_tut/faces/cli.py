@@ -123,6 +123,9 @@ def main() -> None:
         except typer.TyperException as error:
             wrong = problem("usage", what=_framed(error.format_message(), "usage"))
         except (KeyboardInterrupt, typer.Abort): wrong = problem("interrupted")
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG: raise
+            wrong = problem("name-too-long", name=error.filename)
         if wrong: code = wrong.code
         if wrong and "--json" in sys.argv:
             print_json({"error": {"what": wrong.what, "fix": wrong.fix}})

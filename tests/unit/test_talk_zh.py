@@ -62,13 +62,14 @@ def test_every_chinese_is_simplified_chinese(named, monkeypatch):
 def test_a_terminal_without_chinese_letters_gets_english(words, code, tmp_path):
     words = [*words, "--machine", str(A2), "--stack", "cann-9.1"] if words == ["check"] else words
     said = {}
-    for encoding in ("utf-8", "ascii", "latin-1"):
+    for encoding in ("utf-8", "ascii", "latin-1", "big5", "shift_jis"):
         spoken = {"LANG": "zh_CN.UTF-8", "PYTHONIOENCODING": encoding}
         done = shell(*words, **spoken, QWEN_NPU_HOME=str(tmp_path))
         assert done.returncode == code
         said[encoding] = done.stdout + done.stderr
     plain = shell(*words, QWEN_NPU_LANG="en", QWEN_NPU_HOME=str(tmp_path))
-    assert said["ascii"] == said["latin-1"] == plain.stdout + plain.stderr
+    english = plain.stdout + plain.stderr
+    assert said["ascii"] == said["latin-1"] == said["big5"] == said["shift_jis"] == english
     assert re.search(f"[{HAN}]", said["utf-8"].decode())
 
 
@@ -87,6 +88,16 @@ def test_a_letter_that_a_terminal_lacks_stops_nothing(encoding, serving, tmp_pat
         (done.stdout + done.stderr).decode(encoding)  # and not in another encoding
     code = shell("verify", "/n\u00f6/中👩", "--json", **there, **spoken)
     assert "/nö/中👩" in json.loads(code.stdout.decode(encoding))["error"]["what"]
+
+
+@pytest.mark.parametrize("named, said", [("en", "A name is longer"), ("zh", "名称超过了")])
+def test_a_name_too_long_for_the_file_system_is_no_traceback(named, said, tmp_path):
+    "86 Chinese letters are more than the 255 bytes that a folder's name may have."
+    home = str(tmp_path / ("坏" * 86))
+    for words, there in ((["verify", "x" * 5000], str(tmp_path)), (["status"], home)):
+        done = shell(*words, QWEN_NPU_LANG=named, QWEN_NPU_HOME=there)
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert done.stderr.decode().startswith(said) and b"name-too-long" in done.stderr
 
 
 # ---- help ----

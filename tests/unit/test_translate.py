@@ -223,7 +223,11 @@ KEY = "<!-- cell words001 "
     "change, line, said",
     [
         (lambda t: t.replace(KEY, "<!-- cell words001"), 6, "is no key: <!-- cell ID 8-DIGITS -->"),
-        (lambda t: t.replace(KEY, "<!-- cel words001 "), None, None),  # words of the cell before
+        (lambda t: t.replace(KEY, "<!-- cel words001 "), 6, "is no key"),
+        (lambda t: t.replace(KEY, "<!-- ｃｅｌｌ words001 "), 6, "is no key"),
+        (lambda t: t.replace(KEY, "＜!-- cell words001 "), 6, "is no key"),
+        (lambda t: t.replace(KEY, "<!--\tcell\twords001 "), 6, "is no key"),
+        (lambda t: t.replace(KEY, "单元格 words001 "), 6, "is no key"),
         (lambda t: t.replace(KEY, "<!- cell words001 "), 6, "is no key"),
         (lambda t: t.replace(KEY, "<!-- CELL words001 "), 6, "is no key"),
         (lambda t: t.replace(KEY, "<!-- cell words001 1"), 6, "is no key"),
@@ -233,27 +237,84 @@ KEY = "<!-- cell words001 "
             "the cell title001 has a block already",
         ),
         (lambda t: "Words\n" + t, 1, "'Words' is no key"),
-        (lambda t: "\ufeff" + t, 1, "is no key"),
     ],
 )
 def test_a_broken_key_is_named_with_its_line_and_nothing_is_written(book, tool, change, line, said):
     book.text.write_text(change(book.translated()), encoding="utf8")
     before = book.files()
     code, out, err = tool()
-    if line is None:
-        assert (code, out.split()[0]) == (1, "new") and "words001" in out
-        return
     assert (code, out) == (1, "") and said in err and len(err.splitlines()) == 1
     assert err.startswith(f"nbs/zh/_05_serve.md:{line}: ") and "Traceback" not in err
     assert book.files() == before
 
 
+def test_an_editor_s_mark_and_line_ends_change_nothing(book, tool):
+    "Windows' editors write a byte order mark, and CR LF."
+    text = book.translated()
+    book.text.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert tool() == (0, "", "")
+    assert book.cells()["title001"] == CHINESE["title001"]
+
+
 def test_what_cannot_be_read_is_said(book, tool):
-    book.text.write_bytes("# 启动服务".encode("gbk"))
+    book.text.write_bytes("\n# 启动服务".encode("gbk"))
     code, out, err = tool()
-    assert (code, out) == (1, "") and err.startswith("nbs/zh/_05_serve.md: it cannot be read")
+    assert (code, out) == (1, "") and err.startswith("nbs/zh/_05_serve.md:2: it is not UTF-8")
     book.text.rename(book.text.with_name("_no_page.md"))
     assert tool() == (1, "", "nbs/zh/_no_page.md: there is no nbs/no_page.ipynb\n")
+
+
+@pytest.mark.parametrize(
+    "page, said",
+    [
+        ('{"cells": [', "it cannot be read"),
+        ("<<<<<<< HEAD\n", "it cannot be read"),
+        ("[]", "it is no notebook whose cells have ids"),
+        ('{"cells": [{"cell_type": "markdown", "source": []}]}', "cells have ids"),
+        ('{"cells": [{"id": "a"}, {"id": "a"}]}', "two cells have the id a"),
+    ],
+)
+def test_an_english_page_that_cannot_be_read_is_named(book, tool, page, said):
+    (book.root / "nbs/05_serve.ipynb").write_text(page, encoding="utf8")
+    before = book.files()
+    code, out, err = tool()
+    assert (code, out) == (1, "") and err.startswith("nbs/05_serve.ipynb: ") and said in err
+    assert book.files() == before
+
+
+def test_an_empty_cell_is_nothing_to_translate(book, tool):
+    book.change(words003="")
+    assert tool() == (0, "", "") and "words003" not in book.cells()
+
+
+def test_a_cell_of_two_pages_is_named(book, tool):
+    "--accept would write into one of them."
+    shutil.copy(book.text, book.text.with_name("_two.md"))
+    shutil.copy(book.root / "nbs/05_serve.ipynb", book.root / "nbs/two.ipynb")
+    fault = "05_serve and two have a cell words001 with a Chinese block\n"
+    assert tool("--accept", "words001") == (1, "", fault)
+
+
+def test_a_page_without_a_text_is_named(book, tool):
+    "A text that was deleted, a page that has none yet; not a page of the library."
+    tool()
+    book.text.unlink()
+    (book.root / "nbs/host.ipynb").write_text('{"cells": [], "x": "#| default_exp host"}')
+    (book.root / "nbs/new.ipynb").write_text('{"cells": []}')
+    told = "no text  nbs/zh/_05_serve.md\nno text  nbs/zh/_new.md\n"
+    assert tool("--check") == (0, told, "")
+
+
+def test_what_cannot_be_written_is_said(book, tool):
+    book.notebook.mkdir()
+    code, out, err = tool()
+    assert (code, out) == (1, "") and "05_serve.ipynb" in err and len(err.splitlines()) == 1
+
+
+def test_a_made_page_of_other_bytes_is_made_anew(book, tool):
+    book.notebook.write_bytes(b"\xff")
+    assert "out of date" in tool("--check")[2]
+    assert tool() == (0, "", "") and book.cells()["title001"] == CHINESE["title001"]
 
 
 def test_the_tool_by_its_name_has_no_traceback():
@@ -297,10 +358,35 @@ def test_diff_says_what_changed_in_the_english(book, tool):
         ('<img src="a.svg">', "", ["lacks the address a.svg"]),
         ("## A\n\n### B", "## 甲", ["has the headings ['##'], the English ['##', '###']"]),
         ("```sh\nmake up # go\n```", "```sh\nmake up  # 开始\n```", []),
-        ("```sh\nmake up\n```", "```sh\nmake down\n```", ["lacks the line 'make up'"]),
-        ("```text\npip a\n```", "```text\npip b\n```", ["lacks the line 'pip a'"]),
+        (
+            "```sh\nmake up\n```",
+            "```sh\nmake down\n```",
+            ["lacks the line 'make up'", "has the line 'make down' besides"],
+        ),
+        (
+            "```text\npip a\n```",
+            "```text\npip b\n```",
+            ["lacks the line 'pip a'", "has the line 'pip b' besides"],
+        ),
         (SHOWN.format("done  2 s"), SHOWN.format("完成  2 s"), []),
         ("one `a` and ``b`c``", "`a`", ["lacks `b`c`"]),
+        ("123,456,789", "1.23457 亿", ["lacks the number 123,456,789"]),
+        ("40 GB, 9 % in 5 ms", "40 MB，5ms 内 9%", ["lacks the number 40 GB"]),
+        ("The server runs.", "The server runs.", ["has no Chinese"]),
+        ("an A2 server", "A3 服务器", ["lacks A2"]),
+        ("0.5.3rc0", "0.5.3", ["lacks 0.5.3rc0"]),
+        ("Qwen3-8B", "用Qwen3-8B。", []),
+        ("`port`", "`--port-range`", ["lacks `port`"]),
+        ("`a`", "用`a`。", []),
+        ("[a](x.ipynb)", "[甲](xx.ipynb)", ["lacks the address x.ipynb"]),
+        ("see https://x.org/a.", "见 https://x.org/b。", ["lacks the address https://x.org/a"]),
+        ("see https://x.org/a.", "见 https://x.org/a。", []),
+        ("```sh\na\n```", "```sh\na\nb\n```", ["has the line 'b' besides"]),
+        ("```sh\na\nb\n```", "```sh\nb\na\n```", ["has its lines of code in another order"]),
+        ("Run.", "运行。\n```", ["has a fence ``` that does not end"]),
+        ("# A\n\n> b", "甲\n\n> 乙", ["has the headings [], the English ['#']"]),
+        ("- a\n- b", "- 甲", ["has 1 list items, the English 2"]),
+        ("| a |\n| - |\n| b |", "| 甲 |\n| - |", ["has 2 table rows, the English 3"]),
         ("the driver", "司机", ["says 'driver' otherwise than the glossary: 驱动"]),
         ("the driver", "驱动", []),
         ("`driver` alone", "`driver`", []),
@@ -343,6 +429,7 @@ def test_every_chinese_page_is_made():
 
 def test_the_chinese_pages_follow_the_english_ones():
     "New, changed and gone: all empty. A text that lacks something is named, too."
+    assert translate.without_chinese() == []
     assert [line for page in BOOK for line in page.lists()] == []
     assert [fault for page in BOOK for fault in page.faults()] == []
 
