@@ -142,9 +142,9 @@ def make(part: str) -> int:  # exit code
     MAKING.touch()
     say(part, python=sys.version.split()[0])
     if not usable:
-        subprocess.run(
-            [str(PYTHON), "-m", "ensurepip", "--upgrade"], check=True, stdout=subprocess.DEVNULL
-        )
+        # Ctrl-C reaches it too: what it says of that is no message for people, its failure is.
+        command = [str(PYTHON), "-m", "ensurepip", "--upgrade"]
+        subprocess.run(command, check=True, capture_output=True, text=True)
     wanted = f"{ROOT}[dev]" if part == "dev" else str(ROOT)
     pip = [
         str(PYTHON),
@@ -182,6 +182,7 @@ def main(arguments: list[str]) -> int:  # exit code
         say("stopped", sys.stderr)
         return 130
     except (OSError, subprocess.CalledProcessError) as error:
+        print(getattr(error, "stderr", None) or "", end="", file=sys.stderr)
         say("failed", sys.stderr, error=error)
         return 1
 

@@ -284,6 +284,23 @@ def test_killed_then_made_by_two_at_once(project):
     assert subprocess.run([project / ".venv/bin/python", "-c", "import pip"]).returncode == 0
 
 
+def test_ctrl_c_while_pip_is_put_there_says_one_sentence(project):
+    "A terminal sends it to ensurepip as well, whose traceback is nothing to read."
+    made = subprocess.Popen(
+        environment(project), stdout=-1, stderr=-1, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + patient(60)
+    while not (project / ".venv/.making").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    os.killpg(made.pid, signal.SIGINT)
+    said = made.communicate()[1]
+    assert (
+        made.returncode == 130
+        and said.split() == "Stopped; the same command begins .venv anew.".split()
+    )
+
+
 def test_wrong_usage(project):
     done = subprocess.run(environment(project, "everything"), capture_output=True, text=True)
     assert done.returncode == 2 and "usage" in done.stderr
