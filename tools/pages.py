@@ -143,7 +143,8 @@ def _command(match: re.Match) -> str:
 
 def advice(text: str) -> str:
     "A sentence of findings.toml, whose commands stand there as a terminal shows them."
-    parts = " ".join(text.split()).split("`")
+    text = re.sub("(?<=[，。：；？！、）]) ", "", " ".join(text.split()))
+    parts = text.split("`")
     parts[::2] = [COMMAND.sub(_command, part) for part in parts[::2]]
     return prose("`".join(parts))
 
@@ -174,7 +175,7 @@ def filled(text: str) -> str:
         if literal or field is None:
             in_code = made.count("`") % 2
             made += "".join(names[:1]) if in_code else " / ".join(dict.fromkeys(names))
-            made += " " * (bool(names) and literal[:1].isascii() and literal[:1].isalpha())
+            made += " " * bool(names and re.match("[A-Za-z\u4e00-\u9fff]", literal))
             made, names = made + literal, []
         if field:
             names.append(capitals(field))

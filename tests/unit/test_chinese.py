@@ -6,6 +6,7 @@ Then what a person is told is asked for in Chinese: of stacks, machines, logs, p
 
 import ast
 import io
+import json
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -209,6 +210,32 @@ def english(text: str) -> bool:
     "Whether three words of English stand side by side, or nothing is Chinese."
     side_by_side = re.search(r"(?<![\w/.-])([A-Za-z]{2,} ){2}[a-z]{2,}", text)
     return bool(side_by_side) or not re.search(f"[{HAN}]", text)
+
+
+# ---- pages ----
+
+PAGES = sorted((PACKAGE.parent / "nbs" / "zh").glob("*.ipynb"))
+
+
+def page_words(text: str) -> str:
+    "The words of a page's cell: a V for code and for an address, a line for a cell of a table."
+    text = re.sub(r"^(`{3,}).*?^\1$", "", text, flags=re.M | re.S)
+    text = re.sub(r"(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)", "V", text)
+    text = re.sub(r"!?\[([^\]]*)\]\([^)\s]*\)", r"\1", text)
+    text = re.sub(r"https?://\S+|[\w./@-]+\.md\b", "V", text)
+    text = re.sub(r"<br>| *\| *| · ", "\n", text)
+    return re.sub(r"<[^>]+>|\*", "", text)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_a_page_is_set_as_chinese_is(path):
+    marks = "，。：；？！、（）"
+    form = f"[{HAN}][A-Za-z0-9]|[A-Za-z0-9][{HAN}]|[{HAN}] [{HAN}]|[{marks}“”] |. [{marks}]"
+    form += f"|[{HAN}][,;:?!(]|[(][{HAN}]"
+    cells = json.loads(path.read_text(encoding="utf8"))["cells"]
+    told = [each for each in cells if each["cell_type"] == "markdown"]
+    lines = [line for each in told for line in page_words("".join(each["source"])).splitlines()]
+    assert [line for line in lines if re.search(form, line)] == []
 
 
 def test_one_process_speaks_both(monkeypatch):
