@@ -61,16 +61,16 @@ def test_every_chinese_is_simplified_chinese(named, monkeypatch):
 @pytest.mark.parametrize("words, code", [(["--help"], 0), (["chek"], 2), (["check"], 1)])
 def test_a_terminal_without_chinese_letters_gets_english(words, code, tmp_path):
     words = [*words, "--machine", str(A2), "--stack", "cann-9.1"] if words == ["check"] else words
-    said = {}
-    for encoding in ("utf-8", "ascii", "latin-1", "big5", "shift_jis"):
+    said, others = {}, ["latin-1", "big5", "shift_jis"] if words == ["--help"] else []
+    for encoding in ("utf-8", "ascii", *others):
         spoken = {"LANG": "zh_CN.UTF-8", "PYTHONIOENCODING": encoding}
         done = shell(*words, **spoken, QWEN_NPU_HOME=str(tmp_path))
         assert done.returncode == code
         said[encoding] = done.stdout + done.stderr
     plain = shell(*words, QWEN_NPU_LANG="en", QWEN_NPU_HOME=str(tmp_path))
     english = plain.stdout + plain.stderr
-    assert said["ascii"] == said["latin-1"] == said["big5"] == said["shift_jis"] == english
-    assert re.search(f"[{HAN}]", said["utf-8"].decode())
+    assert re.search(f"[{HAN}]", said.pop("utf-8").decode())
+    assert {*said.values()} == {english}
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "gbk"])
