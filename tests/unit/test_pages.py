@@ -156,10 +156,11 @@ def test_a_sentence_reads_as_it_was_written():
 
 
 def test_a_message_reads_as_it_was_written():
+    "Nothing is lost; a line's end behind a Chinese mark becomes no blank."
     for name, row in PROBLEMS.items():
         for part in ("what", "fix"):
             for text in map(pages.filled, filter(None, row[part].values())):
-                told = "".join(text.split("`")).split()
+                told = re.sub(r"(?<=[，。：；？！、）])\s+", "", "".join(text.split("`"))).split()
                 assert rendered(pages.advice(text)).split() == told, (name, part)
 
 
