@@ -70,7 +70,8 @@ def language() -> str:
     names = ("QWEN_NPU_LANG", "LC_ALL", "LC_MESSAGES", "LANG")
     named = next(filter(None, map(os.environ.get, names)), "")
     try:
-        "中文".encode(sys.stdout.encoding or "utf8")
+        for stream in (sys.stdout, sys.stderr):
+            "简体中文".encode(stream.encoding or "utf8")
     except UnicodeEncodeError:
         return "en"
     return "zh" if named.lower().startswith(("zh", "chinese")) else "en"

@@ -49,7 +49,7 @@ def language() -> str:
     "The reader's, chosen as qwen-npu chooses it; en where Chinese cannot be written."
     names = ("QWEN_NPU_LANG", "LC_ALL", "LC_MESSAGES", "LANG")
     named = next(filter(None, map(os.environ.get, names)), "").lower()
-    try: "中文".encode(getattr(sys.stderr, "encoding", None) or "utf-8")
+    try: "简体中文".encode(getattr(sys.stderr, "encoding", None) or "utf-8")
     except UnicodeEncodeError: return "en"
     return "zh" if named.startswith(("zh", "chinese")) else "en"
 

@@ -248,8 +248,9 @@ def test_a_terminal_without_utf_8_gets_english(variables):
     assert subprocess.check_output(line, env={**os.environ, **CHINESE, **variables}) == b"en\n"
 
 
-def test_a_terminal_of_ascii_gets_english_of_python_too(project):
-    more = {**CHINESE, "QWEN_NPU_LANG": "zh", "PYTHONIOENCODING": "ascii"}
+@pytest.mark.parametrize("encoding", ["ascii", "big5"])
+def test_a_terminal_without_chinese_gets_english_of_python_too(project, encoding):
+    more = {**CHINESE, "QWEN_NPU_LANG": "zh", "PYTHONIOENCODING": encoding}
     line, env = environment(project, "everything"), {**os.environ, **more}
     done = subprocess.run(line, env=env, capture_output=True, text=True)
     assert (done.returncode, done.stderr[:6]) == (2, "usage:")
