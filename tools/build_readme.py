@@ -13,6 +13,7 @@ from pathlib import Path
 
 from address import address
 from made import run
+from translate import outside
 
 ROOT = Path(__file__).resolve().parent.parent
 READMES = {"index.ipynb": "README.md", "zh/index.ipynb": "README.zh.md"}
@@ -21,7 +22,6 @@ CALLOUT = re.compile(
 )
 LINK = re.compile(r"\]\((?!https?:|#|/)([^)\s]+)\)")
 PYTHON = "```python\n"
-FENCE = re.compile(r"(^```.*?^```$)", re.S | re.M)
 # Files of the root: code spans in the notebooks, whose own root is nbs/, and links here.
 IN_THE_ROOT = re.compile(r"(?<!\[)`(LICENSE|NOTICE|CONTRIBUTING\.md|CHANGELOG\.md|CITATION\.cff)`")
 LANGUAGE_LINES = {
@@ -46,12 +46,13 @@ def github_callout(match: re.Match) -> str:
 
 def github_text(text: str, folder: str = "") -> str:
     "A markdown cell as GitHub shows it in the root; code is left alone."
-    parts = FENCE.split(text)
-    for place in range(0, len(parts), 2):  # every second part is a fence
-        part = CALLOUT.sub(github_callout, parts[place])
+
+    def written(part: str) -> str:
+        part = CALLOUT.sub(github_callout, part)
         part = LINK.sub(lambda found: github_link(found, folder), part)
-        parts[place] = IN_THE_ROOT.sub(r"[\1](\1)", part)
-    return "".join(parts)
+        return IN_THE_ROOT.sub(r"[\1](\1)", part)
+
+    return outside(text, written)
 
 
 def with_docs(text: str) -> str:

@@ -7,7 +7,6 @@ python tools/pages.py [--check]
 --check writes nothing and fails where a page is not what would be made.
 """
 
-import json
 import os
 import re
 import sys
@@ -20,7 +19,7 @@ from pathlib import Path
 from string import Formatter
 
 from made import run
-from translate import BOOK, CHINESE, chinese_pages, led, slug
+from translate import BOOK, CHINESE, as_file, chinese_pages, led, slug
 from typer.main import get_command
 
 from qwen_npu_tut.base.events import table
@@ -655,13 +654,11 @@ def counted() -> dict[str, int]:
 
 def made() -> dict[Path, str]:
     "Every page's file and text."
-    pages = {
-        folder / f"{name}.ipynb": notebook(name, language)
+    return {
+        folder / f"{name}.ipynb": as_file(notebook(name, language))
         for language, folder in LANGUAGES.items()
         for name in PAGES
     }
-    form = dict(ensure_ascii=False, indent=1, sort_keys=True)
-    return {path: json.dumps(page, **form) + "\n" for path, page in pages.items()}
 
 
 def main() -> int:  # exit code

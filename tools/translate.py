@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -34,7 +35,7 @@ LINK = re.compile(r"(\]\(|(?:href|src)=\")([^)\s\"]+)")
 HEADING = re.compile(r"^(#{2,6}) +(.+?)$", re.M)
 NAME = re.compile(r"(?<![\w./-])[A-Za-z]+\d[\w-]*|(?<![\w./-])\d[\d.]*rc\d+")  # A2, 0.5.3rc0
 NUMBER = re.compile(r"(?<![\w.])(\d[\d,]*(?:\.\d+)*)(?![\w]*_) ?((?:[GMKT]i?B|%|ms)(?!\w)|)")
-ENGLISH_LINE = re.compile(r"\[中文\]\(zh/(\S+)\)")
+ENGLISH_LINE = re.compile(r"\[中文\]\(zh/\S+\)")
 EXPORTS = re.compile(r"^#\| *(?:default_exp|export[si]?)\b.*\n?", re.M)
 CHANGED = "*英文原文已更新，本段译文待修订。*"
 FRONT = """\
@@ -101,6 +102,12 @@ def typed(text: str) -> list[str]:
     return [said for line in lines if (said := re.sub(r"(^|\s)# .*", "", line).strip())]
 
 
+def outside(text: str, change: Callable[[str], str]) -> str:
+    "A text that is changed, but for its fences."
+    parts = FENCE.split(text)
+    return "".join(part if n % 2 else change(part) for n, part in enumerate(parts))
+
+
 def prose(text: str) -> str:
     "The words of a text, without its code and addresses."
     words = LINK.sub("](", CODE.sub("", FENCE.sub("", text)))
@@ -155,7 +162,7 @@ def faults(english: str, chinese: str) -> list[str]:
     "What of an English cell does not stand in its Chinese block."
     if len(re.findall("^```", chinese, re.M)) % 2:
         return ["has a fence ``` that does not end"]
-    inside = "\n".join([*spans(chinese), *FENCE.findall(chinese)])
+    words, inside = prose(english), "\n".join([*spans(chinese), *FENCE.findall(chinese)])
     found = [f"lacks `{each}`" for each in spans(english) if not stands(each, inside)]
     lines = (typed(english), typed(chinese))
     found += [f"lacks the line {each!r}" for each in lines[0] if each not in lines[1]]
@@ -164,12 +171,12 @@ def faults(english: str, chinese: str) -> list[str]:
         found.append("has its lines of code in another order")
     there = addresses(chinese)
     found += [f"lacks the address {each}" for each in addresses(english) if each not in there]
-    found += [f"lacks {each}" for each in NAME.findall(prose(english)) if not stands(each, chinese)]
-    for number, unit in NUMBER.findall(prose(english)):
+    found += [f"lacks {each}" for each in NAME.findall(words) if not stands(each, chinese)]
+    for number, unit in NUMBER.findall(words):
         written = "|".join(map(re.escape, forms(number)))
         if not re.search(rf"(?<![\d.])(?:{written})(?!\d) ?{unit}", chinese):
             found.append(f"lacks the number {number} {unit}".rstrip())
-    if re.search("[A-Za-z]{3} [A-Za-z]{2}", prose(english)) and not re.search("[一-鿿]", chinese):
+    if re.search("[A-Za-z]{3} [A-Za-z]{2}", words) and not re.search("[一-鿿]", chinese):
         found.append("has no Chinese")
     levels = [re.findall("^#+(?= )", FENCE.sub("", each), re.M) for each in (english, chinese)]
     if levels[0] != levels[1]:
@@ -178,7 +185,6 @@ def faults(english: str, chinese: str) -> list[str]:
         there = [len(re.findall(form, FENCE.sub("", t), re.M)) for t in (english, chinese)]
         if there[0] != there[1]:
             found.append(f"has {there[1]} {what}, the English {there[0]}")
-    words = prose(english)
     for pattern, allowed in terms():
         if (word := pattern.search(words)) and not any(each in chinese for each in allowed):
             found.append(f"says {word[0]!r} otherwise than the glossary: {' or '.join(allowed)}")
@@ -210,22 +216,20 @@ def led(text: str, pages: set[str]) -> str:
         page = picture if page.endswith(".svg") and (BOOK / picture).exists() else page
         return f"{match[1]}{posixpath.normpath(f'../{page}')}{mark}{place}"
 
-    parts = FENCE.split(text)
-    return "".join(part if n % 2 else LINK.sub(moved, part) for n, part in enumerate(parts))
+    return outside(text, lambda part: LINK.sub(moved, part))
 
 
 def anchored(chinese: str, english: str) -> str:
     "Headings that links may lead to by their English name."
     titles = [each[1] for each in HEADING.findall(FENCE.sub("", english))]
     names = map(slug, titles)
-    parts = FENCE.split(chinese)
 
     def named(match: re.Match) -> str:
         name = next(names, "")
         wanted = name and name != slug(match[2])  # a place that the heading has already
         return f'<a id="{name}"></a>\n\n{match[0]}' if wanted else match[0]
 
-    return "".join(part if n % 2 else HEADING.sub(named, part) for n, part in enumerate(parts))
+    return outside(chinese, lambda part: HEADING.sub(named, part))
 
 
 def read_notebook(name: str) -> dict:
@@ -241,6 +245,11 @@ def read_notebook(name: str) -> dict:
     if twice := next((each for each in ids if ids.count(each) > 1), ""):
         raise Fault(f"{file}: two cells have the id {twice}")
     return page
+
+
+def as_file(notebook: dict) -> str:
+    "A notebook as nbdev_clean writes it."
+    return json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
 
 
 class Page:
@@ -308,7 +317,7 @@ class Page:
         "A cell's Chinese; with a note where the English has moved on; its English where it is new."
         english = self.cells.get(cell)
         if english is None:
-            return ENGLISH_LINE.sub(r"[English](../\1)", f"[中文](zh/{self.name}.ipynb)")
+            return f"[English](../{self.name}.ipynb)"
         if cell in self.new:
             return led(english, pages)
         text = led(anchored(self.by_cell[cell].text, english), pages)
@@ -332,8 +341,7 @@ class Page:
                 cells.append({**cell, "source": source})
         for cell in cells:
             cell["source"] = cell["source"].splitlines(keepends=True)
-        page = {**self.notebook, "cells": cells}
-        return json.dumps(page, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+        return as_file({**self.notebook, "cells": cells})
 
 
 def former(name: str, wanted: str, cell: str) -> str:
